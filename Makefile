@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes .venv if there is none.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test check lint types simulate docs clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/nightfold demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types
+
+test: check
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+SEEDS ?= 1000
+DAYS ?= 1
+FIRST_SEED ?= 0
+simulate: $(STAMP)
+	$(BIN)/python -m tools.simulate --seeds $(SEEDS) --first-seed $(FIRST_SEED) --days $(DAYS)
+
+docs: $(STAMP)
+	$(BIN)/python -m tools.message_flow --write ARCHITECTURE.md
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

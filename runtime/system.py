@@ -1,0 +1,365 @@
+"""The actor system: it routes messages by type, answers asks, keeps the wait-for graph and runs the tree.
+
+Guarantees:
+    * Between one sender and one receiver messages of a lane keep their order.
+    * A message is handled to its end before the next of the same actor begins.
+    * Nobody waits in a circle: the send or ask that would close one raises ``WaitCycle``, in a sentence, at once.
+    * What was not handled is a dead letter with its cause chain; a storm of one kind is counted, not repeated.
+Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
+
+import anyio
+import anyio.abc
+import msgspec
+
+from messages import ActorStuck, Message, MessageDeadLettered, MessagesDropped, Question
+from runtime.actor import Handler
+from runtime.cell import ActorDescription, Cell, Stop
+from runtime.cloakroom import Cloakroom
+from runtime.clock import Clock
+from runtime.disk import DiskPort
+from runtime.errors import OperatorError
+from runtime.mailbox import Envelope
+from runtime.supervisor import BranchRunner
+from runtime.topology import check_topology
+from runtime.trace import Trace
+from runtime.tree import Branch
+from runtime.worker import Device, Workers
+
+R = TypeVar("R")
+
+STORM_AFTER = 5
+"""Dead letters of one kind at one actor told one by one; after that they are counted and told once a minute."""
+STORM_TOLD_EVERY_SECONDS = 60.0
+STUCK_LOOK_SECONDS = 15.0
+
+
+class AskFailed(Exception):
+    """The asked actor crashed over the question, or is stopped."""
+
+
+class AskTimeout(AskFailed):
+    """No answer came in time."""
+
+
+class WaitCycle(RuntimeError):
+    """Two or more actors would wait for each other for ever; the text names them in order."""
+
+
+class GaveUp(Exception):
+    """Restarts did not help; ``report`` is for a person."""
+
+    def __init__(self, report: str) -> None:
+        super().__init__(report)
+        self.report = report
+
+
+class Delivery(Protocol):
+    """How an envelope travels into a mailbox; the simulation adds seeded delays here."""
+
+    def carry(self, cell: Cell, envelope: Envelope) -> None:
+        """Put ``envelope`` into the cell's mailbox, now or later, in order per sender."""
+
+
+class DirectDelivery:
+    """At once."""
+
+    def carry(self, cell: Cell, envelope: Envelope) -> None:
+        cell.mailbox.put(envelope)
+
+
+class DeadLetterNote(msgspec.Struct, frozen=True):
+    """A message nobody will handle, kept in memory for whoever asks."""
+
+    at: float
+    actor: str
+    message: Message
+    why: str
+    cause_chain: tuple[str, ...]
+
+
+class ActorSystem:
+    """Build it with a tree, then ``await run()``; ``stop()`` ends it in order.
+
+    Args:
+        tree: who lives here, in start order.
+        strict: refuse a tree in which something sent is heard by nobody. Parts of a tree, in tests, are not strict.
+        seed: for the jitter of restarts; the same seed restarts at the same moments.
+
+    Raises:
+        HandlerError, TopologyError: the tree cannot work; see ``runtime.topology``.
+    """
+
+    def __init__(
+        self,
+        tree: Branch,
+        *,
+        clock: Clock,
+        disk: DiskPort,
+        workers: Workers,
+        make_device: Callable[[str], Device],
+        delivery: Delivery | None = None,
+        seed: int = 0,
+        strict: bool = True,
+        stuck_after_seconds: float = 900.0,
+    ) -> None:
+        self.clock = clock
+        self.disk = disk
+        self.workers = workers
+        self.make_device = make_device
+        self.cloakroom = Cloakroom()
+        self.trace = Trace()
+        self.dead_letters: list[DeadLetterNote] = []
+        self.stop_reason = ""
+        self._delivery = delivery or DirectDelivery()
+        self._seed = seed
+        self._stuck_after = stuck_after_seconds
+        self._root = BranchRunner(self, tree, None)
+        self.cells: dict[str, Cell] = {cell.name: cell for cell in self._root.cells()}
+        self._routes: dict[type[Message], list[tuple[Cell, Handler]]] = {}
+        for cell in self.cells.values():
+            for message_type, handler in cell.handlers.items():
+                self._routes.setdefault(message_type, []).append((cell, handler))
+        check_topology(tree, strict=strict)
+        self._count = 0
+        self._waits: dict[str, tuple[str, str]] = {}
+        self._storms: dict[tuple[str, str], tuple[int, float, int]] = {}
+        self._stuck_told: set[tuple[str, int]] = set()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    # Running.
+
+    async def run(self) -> None:
+        """Start the tree, run until ``stop`` or until it gives up, stop it in order.
+
+        Raises:
+            OperatorError: an actor met something that only a person can mend.
+            GaveUp: a failure escalated past the root.
+        """
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            await self._root.start()
+            look = asyncio.get_running_loop().call_later(STUCK_LOOK_SECONDS, self._look_for_stuck)
+            self._look_handle = look
+            await self._stop.wait()
+            await self._root.stop()
+            self._look_handle.cancel()
+        if isinstance(self._failure, OperatorError):
+            raise self._failure
+        if self._failure is not None:
+            raise GaveUp(self._report(self._failure))
+
+    def stop(self, why: str) -> None:
+        """Begin an orderly stop. Calling it again changes nothing."""
+        if not self._stop.is_set():
+            self.stop_reason = why
+            self._stop.set()
+
+    def give_up(self, failure: BaseException) -> None:
+        """The root branch failed: remember why, and stop what is left."""
+        self._failure = failure
+        self.stop("gave up")
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a task of the runtime's own under the system's task group."""
+        assert self._tasks is not None, "the system is not running"
+
+        async def run() -> None:
+            await coroutine
+
+        self._tasks.start_soon(run)
+
+    # Messages.
+
+    async def deliver(self, sender: str, cause: int, message: Message) -> None:
+        """Hand ``message`` to every actor that handles its type, waiting where a mailbox is full."""
+        for cell, handler in self._routes.get(type(message), ()):
+            if not handler.control and cell.mailbox.full and not isinstance(message, cell.mailbox.spec.latest):
+                if cell.mailbox.spec.overflow == "dead_letter":
+                    self._overflowed(cell, message)
+                    continue
+                await self._wait_for_room(sender, cell, message)
+            self.put(cell, sender, cause, message, control=handler.control)
+
+    def publish(self, message: Message) -> None:
+        """The runtime's own news, to whoever listens; never waits."""
+        for cell, handler in self._routes.get(type(message), ()):
+            if cell.mailbox.full and cell.mailbox.spec.overflow == "dead_letter":
+                self._overflowed(cell, message)
+            else:
+                self.put(cell, "supervisor", 0, message, control=handler.control)
+
+    def put(
+        self,
+        cell: Cell,
+        sender: str,
+        cause: int,
+        message: Message,
+        *,
+        control: bool = False,
+        reply: asyncio.Future[Any] | None = None,
+    ) -> None:
+        """One delivery into one mailbox, whatever its bound."""
+        self._count += 1
+        number = self._count
+        now = self.clock.monotonic()
+        if cell.state in ("stopped", "disabled"):
+            cell.record("dropped", number, cause, sender, cell.name, type(message).__name__, body=message)
+            if reply is not None:
+                reply.set_exception(AskFailed(f"{cell.name} is {cell.state}"))
+            return
+        cell.record("sent", number, cause, sender, cell.name, type(message).__name__, body=message)
+        envelope = Envelope(number, cause, sender, message, now, control=control, reply=reply)
+        self._delivery.carry(cell, envelope)
+
+    async def ask(self, question: Question[R], *, timeout: float) -> R:
+        """Ask from outside the tree."""
+        return await self.ask_from("outside", 0, question, timeout)
+
+    async def send(self, message: Message) -> None:
+        """Send from outside the tree."""
+        await self.deliver("outside", 0, message)
+
+    async def ask_from(self, sender: str, cause: int, question: Question[R], timeout: float) -> R:
+        routes = self._routes.get(type(question), ())
+        if len(routes) != 1:
+            names = ", ".join(cell.name for cell, _ in routes) or "nobody"
+            raise AskFailed(f"{type(question).__name__} is answered by {names}; an ask needs exactly one")
+        cell, handler = routes[0]
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[R] = loop.create_future()
+
+        def expire() -> None:
+            if not reply.done():
+                reply.set_exception(
+                    AskTimeout(f"{cell.name} did not answer {type(question).__name__} within {timeout:g} s")
+                )
+
+        self._begin_wait(sender, cell.name, f"asks {type(question).__name__} of")
+        timer = loop.call_later(timeout, expire)
+        try:
+            self.put(cell, sender, cause, question, control=handler.control, reply=reply)
+            return await reply
+        finally:
+            timer.cancel()
+            self._end_wait(sender)
+
+    async def _wait_for_room(self, sender: str, cell: Cell, message: Message) -> None:
+        self._begin_wait(sender, cell.name, f"waits to send {type(message).__name__} into the full mailbox of")
+        try:
+            while cell.mailbox.full and cell.state not in ("stopped", "disabled"):
+                await cell.mailbox.room()
+        finally:
+            self._end_wait(sender)
+
+    def _begin_wait(self, sender: str, recipient: str, words: str) -> None:
+        """Add the edge sender -> recipient, or raise if it closes a circle. Only actors can be part of one."""
+        if sender not in self.cells:
+            return
+        path = [f"{sender} {words} {recipient}"]
+        at = recipient
+        while at != sender and at in self._waits:
+            words_of, to = self._waits[at]
+            path.append(f"{at} {words_of} {to}")
+            at = to
+        if at == sender:
+            raise WaitCycle("; ".join(path))
+        self._waits[sender] = (words, recipient)
+        self.cells[sender].waiting_on = recipient
+
+    def _end_wait(self, sender: str) -> None:
+        self._waits.pop(sender, None)
+        if sender in self.cells:
+            self.cells[sender].waiting_on = ""
+
+    # What is not handled.
+
+    def dead_letter(self, cell: Cell, envelope: Envelope, why: str) -> None:
+        """Set a message aside for good and tell the observers, once for each of the first few of a kind."""
+        kind = type(envelope.message).__name__
+        cell.dead_letters += 1
+        cell.record("dead", envelope.id, envelope.cause, envelope.sender, cell.name, kind, envelope.attempt)
+        if envelope.reply is not None and not envelope.reply.done():
+            cell.record("failed", envelope.id, envelope.id, cell.name, envelope.sender, kind)
+            last_line = why.strip().rsplit("\n", 1)[-1]
+            envelope.reply.set_exception(AskFailed(f"{cell.name} crashed over {kind}: {last_line}"))
+            return
+        note = DeadLetterNote(
+            self.clock.monotonic(), cell.name, envelope.message, why, self.trace.cause_chain(envelope.id)
+        )
+        self.dead_letters = [*self.dead_letters[-999:], note]
+        if isinstance(envelope.message, MessageDeadLettered | MessagesDropped):
+            return  # telling of it would only make the next one
+        self._tell_collapsed(cell, kind, why)
+
+    def _tell_collapsed(self, cell: Cell, kind: str, why: str) -> None:
+        now = self.clock.monotonic()
+        told, last, held = self._storms.get((cell.name, kind), (0, now, 0))
+        if told < STORM_AFTER or now - last > STORM_TOLD_EVERY_SECONDS:
+            self._storms[(cell.name, kind)] = (told + 1, now, 0)
+            self.publish(MessageDeadLettered(actor=cell.name, message_type=kind, why=why, count=held + 1))
+        else:
+            self._storms[(cell.name, kind)] = (told, last, held + 1)
+
+    def _overflowed(self, cell: Cell, message: Message) -> None:
+        cell.dropped += 1
+        cell.record("dropped", 0, 0, "", cell.name, type(message).__name__)
+        power_of_two = cell.dropped & (cell.dropped - 1) == 0
+        if power_of_two and not isinstance(message, MessagesDropped):
+            self.publish(MessagesDropped(actor=cell.name, count=cell.dropped))
+
+    def empty_out(self, cell: Cell, why: str) -> None:
+        """The cell is done: fail the asks that wait in it, note the rest as dropped."""
+        for envelope in cell.mailbox.empty_out():
+            if isinstance(envelope.message, Stop):
+                continue
+            kind = type(envelope.message).__name__
+            cell.record("dropped", envelope.id, envelope.cause, envelope.sender, cell.name, kind)
+            if envelope.reply is not None and not envelope.reply.done():
+                envelope.reply.set_exception(AskFailed(why))
+
+    # Looking in.
+
+    def describe(self) -> Sequence[ActorDescription]:
+        """Every actor's state, in start order."""
+        return [cell.describe() for cell in self.cells.values()]
+
+    def jitter(self, name: str, incarnation: int) -> float:
+        """A factor of 0.5 to 1, the same for the same seed, place and incarnation."""
+        digest = hashlib.blake2b(f"{self._seed}/{name}/{incarnation}".encode(), digest_size=4).digest()
+        return 0.5 + int.from_bytes(digest) / 2**33
+
+    def _look_for_stuck(self) -> None:
+        """A handler or device job that takes very long is told once; the loop itself is watched from its own thread."""
+        now = self.clock.monotonic()
+        for cell in self.cells.values():
+            in_hand = cell.mailbox.in_hand
+            for what, seconds in (
+                (
+                    type(in_hand.message).__name__ if in_hand else "",
+                    now - cell.begun_at if cell.begun_at else 0.0,
+                ),
+                ("device job", cell.device_busy_seconds),
+            ):
+                if seconds > self._stuck_after and (cell.name, cell.handled) not in self._stuck_told:
+                    self._stuck_told.add((cell.name, cell.handled))
+                    waits = f", waiting on {cell.waiting_on}" if cell.waiting_on else ""
+                    self.publish(ActorStuck(actor=cell.name, seconds=seconds, stack=f"in {what}{waits}"))
+        self._look_handle = asyncio.get_running_loop().call_later(STUCK_LOOK_SECONDS, self._look_for_stuck)
+
+    def _report(self, failure: BaseException) -> str:
+        crashed = [r for r in self.trace.since(0) if r.kind == "crashed"]
+        if not crashed:
+            return f"{type(failure).__name__}: {failure}"
+        last = crashed[-1]
+        chain = " <- ".join(self.trace.cause_chain(last.id))
+        return f"{last.recipient} kept failing over {last.type} ({last.body}); cause chain: {chain or 'its own start'}"

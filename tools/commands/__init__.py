@@ -1,0 +1,1 @@
+"""One module for each command; ``tools.cli`` imports a module only when its command is typed."""
