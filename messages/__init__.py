@@ -5,6 +5,7 @@ from __future__ import annotations
 from messages.batches import (
     BatchAccepted,
     BatchClaimed,
+    BatchesWanted,
     BatchFailed,
     BatchFiled,
     BatchRejected,
@@ -31,6 +32,16 @@ from messages.checkpoints import (
     StateInForce,
     StateWanted,
 )
+from messages.example_lines import lines_of, read_examples
+from messages.examples import (
+    Completion,
+    Conversation,
+    Example,
+    LineProblem,
+    Text,
+    Turn,
+    decode_line,
+)
 from messages.learning import (
     SCHEMA,
     AdapterBegun,
@@ -55,6 +66,7 @@ from messages.learning import (
     TrainingProgress,
     TrainingResumed,
     TrainingWaits,
+    TryAgain,
     YieldTrainer,
 )
 from messages.message import (
@@ -85,7 +97,6 @@ from messages.supervision import (
     ActorStuck,
     MessageDeadLettered,
     MessagesDropped,
-    StopRequested,
 )
 from messages.trouble import (
     LineError,
@@ -111,12 +122,15 @@ __all__ = [
     "BatchRejected",
     "BatchStarted",
     "BatchTrained",
+    "BatchesWanted",
     "BeginAdapter",
     "CommitFailed",
     "CommitFinally",
     "CommitGeneration",
     "CommitNight",
+    "Completion",
     "ConsolidateNow",
+    "Conversation",
     "Cursor",
     "DamageFound",
     "Delta",
@@ -125,6 +139,7 @@ __all__ = [
     "DiskRunningLow",
     "EngineLoaded",
     "EngineStumbled",
+    "Example",
     "FileWithdrawn",
     "GenerationCommitted",
     "InboxChanged",
@@ -133,6 +148,7 @@ __all__ = [
     "LearningState",
     "LeftoversSwept",
     "LineError",
+    "LineProblem",
     "Message",
     "MessageDeadLettered",
     "MessagesDropped",
@@ -158,7 +174,7 @@ __all__ = [
     "StateWanted",
     "StepSkipped",
     "StepsTaken",
-    "StopRequested",
+    "Text",
     "TrainerBusy",
     "TrainerReady",
     "TrainerYielded",
@@ -168,6 +184,11 @@ __all__ = [
     "TrainingResumed",
     "TrainingWaits",
     "Trouble",
+    "TryAgain",
+    "Turn",
     "YieldTrainer",
+    "decode_line",
+    "lines_of",
+    "read_examples",
     "reply_types",
 ]

@@ -52,6 +52,10 @@ class BatchClaimed(Message, frozen=True):
     size_bytes: int
 
 
+class BatchesWanted(Message, frozen=True):
+    """The Trainer has just started and knows of no batch: announce again every one that is claimed."""
+
+
 class BatchAccepted(Message, frozen=True):
     """Every line was checked; this is what may be trained.
 

@@ -18,7 +18,53 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 # Bad data: found before any GPU time is spent. The file goes to rejected/ beside its report.
-DATA: dict[str, Explanation] = {}
+DATA: dict[str, Explanation] = {
+    "NF-DATA-001": Explanation(
+        "Lines of the file are not fit to train",
+        "Each line must be one JSON object in one of the formats: messages, prompt and completion, instruction and "
+        "output, conversations, or text. The report names line, path, what was expected and what stands there.",
+        "Nothing was learnt from the file. It lies whole in rejected/, beside its report.",
+        "Mend the lines that are named (`nightfold check FILE` shows them again) and `nightfold retry HOME NAME`; or "
+        'set [validator] bad_lines = "train_good_lines" to train the others.',
+    ),
+    "NF-DATA-002": Explanation(
+        "The file holds no example",
+        "It is empty, or has nothing but blank lines.",
+        "Nothing was learnt from it. It lies in rejected/, beside its report.",
+        "See whether whatever wrote it was finished, and drop it again.",
+    ),
+    "NF-DATA-003": Explanation(
+        "Nothing in the file can be trained",
+        "Its lines are well formed, but after the model's template and tokenizer no token is left to learn.",
+        "Nothing was learnt from it. The file is kept, beside its report.",
+        "Look at what becomes of each line, and which tokens are trained: `nightfold check FILE --model DIR`.",
+    ),
+    "NF-DATA-004": Explanation(
+        "Not a regular file",
+        "Only files are read: a link, folder, pipe, socket or device is not, and nothing follows where it points.",
+        "What it points to was neither read nor touched.",
+        "Drop the file itself: `nightfold submit HOME FILE` copies it.",
+    ),
+    "NF-DATA-005": Explanation(
+        "The same content was trained before",
+        'The file has the same bytes as one that was trained, and [validator] same_content is "skip".',
+        "The model has learnt it already. This copy lies in rejected/, beside its report.",
+        'To train it once more, set [validator] same_content = "train" and `nightfold retry HOME NAME`.',
+    ),
+    "NF-DATA-006": Explanation(
+        "The file cannot be read",
+        "The system refused to open or read it: permissions, a damaged disk, or a file system that went away.",
+        "The file was not changed and nothing was learnt from it.",
+        "Look at the reason given; mend the permissions or the disk, then try the file again.",
+    ),
+    "NF-DATA-007": Explanation(
+        "The examples cannot be shown as this model sees them",
+        "`nightfold check --model DIR` needs a folder with a fast tokenizer (tokenizer.json); this one has none or a "
+        "damaged one.",
+        "Nothing was changed.",
+        "Check the path, or leave --model away to check the lines alone.",
+    ),
+}
 
 # Config, command line and home.
 CONF: dict[str, Explanation] = {
@@ -37,13 +83,13 @@ CONF: dict[str, Explanation] = {
     ),
     "NF-CONF-003": Explanation(
         "The file cannot be submitted",
-        "Only regular files named *.jsonl that you may read are taken, and none whose name begins with a dot.",
+        "Only regular files named *.jsonl that you may read are taken, none whose name begins with a dot.",
         "The file was not touched and none of the files named beside it was copied.",
         "Check the path, or give the file a name like data.jsonl; `nightfold check FILE` tells if its lines are right.",
     ),
     "NF-CONF-004": Explanation(
         "No such file to try again",
-        "retry takes the names of files that lie in failed/ or rejected/. There is none of that name, or there are two, "
+        "retry takes the names of files that lie in failed/ or rejected/. There is none of that name, or two, "
         "or one of that name waits in the inbox already.",
         "Every file is where it was.",
         "Look into failed/ and rejected/, name the file as it is called there, or as failed/NAME to say which.",
@@ -69,8 +115,8 @@ CONF: dict[str, Explanation] = {
     ),
     "NF-CONF-008": Explanation(
         "The daemon has not done it yet",
-        "The wish was put down for the daemon, but it did not take effect while the command waited, or the daemon ended. "
-        "A step in hand is always finished first, and a long one takes its time.",
+        "The wish was put down for the daemon, but it did not take effect while the command waited, or the daemon "
+        "ended. A step in hand is always finished first, and a long one takes its time.",
         "Nothing is lost; the wish stays in force and is followed as soon as the daemon looks.",
         "Look at `nightfold status HOME`, or wait longer with --wait SECONDS.",
     ),
@@ -87,19 +133,187 @@ CONF: dict[str, Explanation] = {
         "Your file is untouched, and no part of it was left in the inbox.",
         "Make room or mend the permission, then submit it again.",
     ),
+    "NF-CONF-011": Explanation(
+        "The trace does not hold it",
+        "trace reads what the daemon recorded under status/trace/, which is bounded: the oldest is let go. There "
+        "is no record of what you named, or no trace at all.",
+        "Nothing was changed; trace only reads.",
+        "Check the name. To keep more, raise [status_reporter] trace_files; without trace_on_disk there is none.",
+    ),
 }
 
 # Disk space and I/O.
-DISK: dict[str, Explanation] = {}
+DISK: dict[str, Explanation] = {
+    "NF-DISK-001": Explanation(
+        "The disk is full",
+        "What is to be committed or merged does not fit, or would leave less than [disk_guard] free_bytes_min.",
+        "The last committed generation is in force and whole; what was learnt since is held in memory and "
+        "training waits.",
+        "Free some space: the daemon goes on by itself. Keep fewer generations, snapshots or nights if it happens "
+        "often.",
+    ),
+    "NF-DISK-002": Explanation(
+        "The home cannot be written",
+        "Its file system is read-only, or was unmounted or removed while the daemon ran.",
+        "Nothing was lost: what was committed is on that disk, and no dropped file was touched.",
+        "See that the file system is mounted and writable, then start the daemon again.",
+    ),
+    "NF-DISK-003": Explanation(
+        "The disk refused",
+        "Reading or writing failed for another reason than space; the system's own words are given.",
+        "The last committed generation is in force. The daemon tries again by itself.",
+        "Look at the reason given, the system's log and the health of the disk; `nightfold doctor HOME` checks "
+        "every file.",
+    ),
+}
 
 # The base model and its tokenizer.
-MODEL: dict[str, Explanation] = {}
+MODEL: dict[str, Explanation] = {
+    "NF-MODEL-010": Explanation(
+        "This is another base model",
+        "The base model is not the one this home began with: its fingerprint differs. Adapters and nights only "
+        "fit their own.",
+        "Nothing was trained and nothing was changed.",
+        "Put the first model back where [trainer] model points, or make a new home for the other one.",
+    ),
+}
 
 # Training.
-TRAIN: dict[str, Explanation] = {}
+TRAIN: dict[str, Explanation] = {
+    "NF-TRAIN-010": Explanation(
+        "The loss is not finite",
+        "Several steps in a row gave NaN or Inf, so the batch was given up.",
+        "The weights are those of the last good generation; the file lies in failed/ beside its report.",
+        "Look at the file for broken or extreme examples. If others fail too, lower [trainer] learning_rate, then "
+        "retry.",
+    ),
+}
 
 # Nights: merging and verifying.
-MERGE: dict[str, Explanation] = {}
+MERGE: dict[str, Explanation] = {
+    "NF-MERGE-001": Explanation(
+        "The merge took too long",
+        "Merging and verifying did not end within the time allowed, so the process was stopped.",
+        "Yesterday's model stays in force; the adapter is kept and goes on learning. The half-written model is gone.",
+        "Raise the time-out in the consolidator's section, or find out what slows the disk (`nightfold doctor`).",
+    ),
+    "NF-MERGE-002": Explanation(
+        "The merging process died",
+        "The child process that merges ended without an outcome: killed from outside, out of memory, or a bug.",
+        "Yesterday's model stays in force; the adapter is kept. The half-written model is gone.",
+        "Look at the reason given. After SIGKILL, see whether memory ran out; verifying loads the model once.",
+    ),
+    "NF-MERGE-003": Explanation(
+        "The disk is full",
+        "The merged model did not fit; it takes as much space as the base model.",
+        "Nothing was changed; the half-written model is gone.",
+        "Free some space, or keep fewer merged models.",
+    ),
+    "NF-MERGE-004": Explanation(
+        "The disk refused during a merge",
+        "Reading or writing failed for another reason than space.",
+        "Nothing was changed; the half-written model is gone.",
+        "Look at the reason given; check rights and the health of the disk.",
+    ),
+    "NF-MERGE-005": Explanation(
+        "Not enough memory to merge",
+        "Merging itself needs little memory, but verifying loads the model once, on the CPU.",
+        "Nothing was changed; the half-written model is gone.",
+        "Free memory, or give the machine more.",
+    ),
+    "NF-MERGE-010": Explanation(
+        "The base model has no safetensors",
+        "The folder holds no model.safetensors, no index of one, or no config.json. Pickled weights are never opened.",
+        "Nothing was written.",
+        "Convert the model to safetensors, for example by loading it and calling save_pretrained, and name that folder.",
+    ),
+    "NF-MERGE-011": Explanation(
+        "The base model is quantised",
+        "A delta cannot be added to quantised weights without changing them in ways nobody trained for.",
+        "Nothing was written.",
+        "Merge into the unquantised model, and quantise the result if need be.",
+    ),
+    "NF-MERGE-012": Explanation(
+        "The base model is damaged",
+        "A weight file is cut short, or it disagrees with its header or with the index.",
+        "Nothing was written and the base was not touched.",
+        "Fetch the model again, or copy it anew from where it is sound.",
+    ),
+    "NF-MERGE-013": Explanation(
+        "The folder for the merged model exists already",
+        "A merge writes a new folder and never into one that is there.",
+        "What is there was not touched.",
+        "Name a folder that does not exist, or move the one that does.",
+    ),
+    "NF-MERGE-014": Explanation(
+        "Another merge is writing there",
+        "A living process holds the place where this merge would be prepared.",
+        "Nothing was touched.",
+        "Wait for the other merge, or name another folder.",
+    ),
+    "NF-MERGE-015": Explanation(
+        "A folder named for the merge is not there",
+        "The base, an adapter, or the folder the result is to stand in is missing or is no folder.",
+        "Nothing was written.",
+        "Check the paths.",
+    ),
+    "NF-MERGE-020": Explanation(
+        "The adapter is not plain LoRA",
+        "DoRA, trained biases, whole modules, embeddings, heads and other kinds cannot be folded in exactly.",
+        "Nothing was written; the adapter is as it was.",
+        "Merge it with the library that trained it, or train plain LoRA on the linear layers.",
+    ),
+    "NF-MERGE-021": Explanation(
+        "Adapter and base do not belong together",
+        "Each tensor of the adapter must match exactly one weight of the base, by name and by shape.",
+        "Nothing was written.",
+        "Name the base model this adapter was trained on (base_model_name_or_path in its adapter_config.json).",
+    ),
+    "NF-MERGE-022": Explanation(
+        "The adapter is damaged or incomplete",
+        "Its config or its weights are missing, cut short, or disagree with each other.",
+        "Nothing was written.",
+        "Use an earlier copy of the adapter; in a home, `nightfold doctor` says which generations are sound.",
+    ),
+    "NF-MERGE-023": Explanation(
+        "NaN or Inf in a merge",
+        "An adapter, or its sum with the base, holds a number that is not finite.",
+        "Yesterday's model stays in force; the half-written model is gone.",
+        "Roll back to a generation before the damage (`nightfold history`, `nightfold rollback`).",
+    ),
+    "NF-MERGE-030": Explanation(
+        "The merged tensors are not what they should be",
+        "What was read back differs from base + deltas: a failing disk or memory, or a file changed meanwhile.",
+        "The model was refused and removed; yesterday's stays in force.",
+        "Try again; if it happens again, test memory and disk before you trust this machine.",
+    ),
+    "NF-MERGE-031": Explanation(
+        "The merged model does not answer as base + adapter",
+        "Loaded with plain transformers, the merged model gave other logits than the base with the adapter on it.",
+        "The model was refused and removed; yesterday's stays in force and the adapter is kept.",
+        "See whether transformers or peft changed since the adapter began; report it with the versions.",
+    ),
+    "NF-MERGE-040": Explanation(
+        "There is nothing to fold in",
+        "A night was asked for, but nothing was learnt since the last one, or what is committed is not what the "
+        "Trainer holds.",
+        "Nothing was changed.",
+        "Train something first; a night that is due by itself waits for that without being asked.",
+    ),
+    "NF-MERGE-041": Explanation(
+        "The fresh adapter could not begin",
+        "The merged model was made and proven, but the Trainer could not load it or put a fresh adapter on it.",
+        "Yesterday's model stays in force with its adapter; the merged model is removed later.",
+        "Look at the reason given (memory?); the night is tried again by itself, or with `nightfold consolidate HOME`.",
+    ),
+    "NF-MERGE-042": Explanation(
+        "The night could not be committed",
+        "The merged model and the fresh adapter were ready, but the Checkpointer could not put them in force, or "
+        "did not answer.",
+        "HEAD alone says what is in force, and the Trainer loads what it says; nothing was learnt in between.",
+        "Look at the reason given; `nightfold history HOME` tells whether the night is in the ledger after all.",
+    ),
+}
 
 # What lies under state/.
 STATE: dict[str, Explanation] = {
@@ -109,9 +323,87 @@ STATE: dict[str, Explanation] = {
         "Nothing was started and nothing was changed.",
         "Stop it with `nightfold stop HOME`, or use another home. A lock left by a dead process never causes this.",
     ),
+    "NF-STATE-002": Explanation(
+        "No sound state is left",
+        "Neither HEAD nor any generation or snapshot agrees with its manifest. Each finding is listed.",
+        "Nothing was deleted, and no dropped file was touched.",
+        "Restore state/ or snapshots/ from a backup. To begin anew instead, move state/ away: the model starts "
+        "from its base.",
+    ),
+    "NF-STATE-003": Explanation(
+        "No such generation or night is kept",
+        "rollback goes back to a generation or night that HEAD still keeps and whose files are sound. This one is "
+        "neither.",
+        "Nothing was changed: what was in force still is.",
+        "`nightfold history HOME` lists what is kept. Raise [checkpointer] keep_generations to keep more in future.",
+    ),
+    "NF-STATE-004": Explanation(
+        "A newer version wrote this",
+        "What lies under state/ has a schema number above those that this version can read.",
+        "Nothing was changed: a version that does not understand a file does not touch it.",
+        "Install the version that wrote it, or a newer one.",
+    ),
+    "NF-STATE-005": Explanation(
+        "A snapshot is gone",
+        "What was to be committed is no longer in memory, because the part that held it was restarted meanwhile.",
+        "The generation before is in force; what was learnt since is learnt again from there.",
+        "Nothing: the daemon goes on by itself. If it happens often, look at why parts crash (`nightfold status "
+        "HOME`).",
+    ),
+    "NF-STATE-006": Explanation(
+        "Damage was found",
+        "A file under state/ or snapshots/ differs from its manifest: a failing disk, or somebody changed it.",
+        "The damaged folder was set aside and the newest sound generation is in force; what came after it is "
+        "learnt again.",
+        "Test disk and memory. `nightfold doctor HOME` checks every file; what was set aside lies in state/set_aside/.",
+    ),
 }
 
 # The actor runtime and its plug-ins.
-RUN: dict[str, Explanation] = {}
+RUN: dict[str, Explanation] = {
+    "NF-RUN-001": Explanation(
+        "A plug-in cannot be loaded",
+        "[plugins.NAME] actor names a module, a class or an entry point that is not there, that raises on import, or "
+        "that is no Actor.",
+        "Nothing was started and nothing was changed.",
+        "Install the plug-in's package into the environment that runs nightfold and check the spelling, or take its "
+        "section out of the config.",
+    ),
+    "NF-RUN-002": Explanation(
+        "A plug-in is written in a way that cannot work",
+        "One of its handlers is not 'async def', takes no annotated message, handles a type twice, or does not return "
+        "what the question it answers asks for.",
+        "Nothing was started and nothing was changed.",
+        "Whoever wrote the plug-in must mend the line that is named; until then take its section out of the config.",
+    ),
+    "NF-RUN-003": Explanation(
+        "The daemon gave up",
+        "One part crashed more often within a few minutes than restarts are allowed for. The message names it, what it was "
+        "doing, the error and the chain of messages that led there; the log holds the traceback.",
+        "Everything committed is on disk; what was in hand since the last commit is done again at the next start.",
+        "Start it again, a passing cause may be gone; if it gives up again, mend the cause that is named.",
+    ),
+    "NF-RUN-004": Explanation(
+        "Something stands still",
+        "A handler, the training thread or the event loop has made no progress for minutes. What it was doing is "
+        "named.",
+        "What was committed is safe; nothing is lost by stopping the daemon.",
+        "Wait if one step may really take that long. Else look at `nightfold ps HOME`, stop the daemon and start "
+        "it again.",
+    ),
+    "NF-RUN-005": Explanation(
+        "A part of the daemon crashed and was restarted",
+        "One actor met an error it does not handle. A fresh instance took over its mailbox and starts from what "
+        "is on disk.",
+        "What was committed is safe; what the actor had in hand is handled again or set aside as a dead letter.",
+        "Nothing, if it stays at one. Else `nightfold trace HOME replay ACTOR` repeats it without touching anything.",
+    ),
+    "NF-RUN-010": Explanation(
+        "A file makes its reader crash",
+        "The Validator crashed over this file each time it was tried: a fault of ours, which this file has found.",
+        "Nothing was learnt from it. It lies in failed/ beside its report, and the queue goes on.",
+        "Report it with the file, if you may share it. Splitting the file shows which line it is.",
+    ),
+}
 
 CODES: dict[str, Explanation] = {**DATA, **CONF, **DISK, **MODEL, **TRAIN, **MERGE, **STATE, **RUN}

@@ -166,9 +166,10 @@ class BatchOpened(Message, frozen=True):
 
 
 class StepsTaken(Message, frozen=True):
-    """A slice of steps is done. ``ticket`` names the snapshot left in the cloakroom, if one was due."""
+    """A slice of ``taken`` steps is done. ``ticket`` names the snapshot left in the cloakroom, if one was due."""
 
     state: LearningState
+    taken: int
     loss: float | None
     learning_rate: float
     grad_norm: float | None
@@ -194,6 +195,10 @@ class EngineStumbled(Message, frozen=True):
     why: str
     transient: bool
     traceback: str = ""
+
+
+class TryAgain(Message, frozen=True):
+    """The Trainer's own reminder: the wait after a transient error is over."""
 
 
 class TrainerYielded(Message, frozen=True):

@@ -54,8 +54,3 @@ class ActorStuck(Message, frozen=True):
     seconds: float
     stack: str
 
-
-class StopRequested(Message, frozen=True):
-    """The daemon is asked to stop: finish the step, commit, exit. ``why``: signal, .stop file, idle."""
-
-    why: str

@@ -35,7 +35,8 @@ class Trouble(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """Why a file was rejected or failed; lies beside the file as ``NAME.report.json``.
 
-    ``errors`` holds at most the first 20 findings; ``error_count`` counts them all.
+    ``errors`` holds at most the first 20 findings; ``error_count`` counts them all. ``steps_kept`` counts the optimizer
+    steps of a failed file that were committed before the trouble, and so are in the weights.
     """
 
     batch: str
@@ -44,6 +45,7 @@ class Report(msgspec.Struct, frozen=True):
     errors: tuple[LineError, ...] = ()
     error_count: int = 0
     good_lines: int = 0
+    steps_kept: int = 0
     when: str = ""
     notes: tuple[str, ...] = ()
 

@@ -1,13 +1,21 @@
-"""The actor kernel: typed messages, supervised mailboxes, causal trace, simulation. Knows nothing of training."""
+"""The actor kernel: typed messages, supervised mailboxes, causal trace, simulation. Knows nothing of training.
+
+The names below are looked up when first used. ``nightfold status`` needs two small modules of this package, and must
+not wait for the kernel, asyncio and msgspec, which would take most of its time.
+"""
 
 from __future__ import annotations
 
-from runtime.actor import Actor, HandlerError, NoSettings, Tick, daily, every, on
-from runtime.errors import OperatorError
-from runtime.mailbox import MailboxSpec
-from runtime.system import ActorSystem, AskFailed, AskTimeout, GaveUp, WaitCycle
-from runtime.topology import TopologyError
-from runtime.tree import Backoff, Branch, Child, DeadLetter, Retry
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.actor import Actor, HandlerError, NoSettings, Tick, daily, every, on
+    from runtime.errors import OperatorError
+    from runtime.mailbox import MailboxSpec
+    from runtime.system import ActorSystem, AskFailed, AskTimeout, GaveUp, WaitCycle
+    from runtime.topology import TopologyError
+    from runtime.tree import Backoff, Branch, Child, DeadLetter, Retry
 
 __all__ = [
     "Actor",
@@ -31,3 +39,19 @@ __all__ = [
     "every",
     "on",
 ]
+
+_MODULE_OF = {
+    "runtime.actor": ("Actor", "HandlerError", "NoSettings", "Tick", "daily", "every", "on"),
+    "runtime.errors": ("OperatorError",),
+    "runtime.mailbox": ("MailboxSpec",),
+    "runtime.system": ("ActorSystem", "AskFailed", "AskTimeout", "GaveUp", "WaitCycle"),
+    "runtime.topology": ("TopologyError",),
+    "runtime.tree": ("Backoff", "Branch", "Child", "DeadLetter", "Retry"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _MODULE_OF.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'runtime' has no attribute {name!r}")

@@ -104,8 +104,8 @@ def every(seconds: float | str) -> Callable[[F], F]:
 def daily(at: str) -> Callable[[F], F]:
     """Call ``method(day)`` once per local date when the wall clock passes the time in settings field ``at``.
 
-    Right through daylight saving and clock jumps: the wall clock is looked at again at least every minute, and a
-    date that has had its call gets no second one from the same incarnation.
+    Right through daylight saving and clock jumps: the wall clock is looked at again at least every minute, a date that
+    has had its call gets no second one from the same process, and a restart at that moment does not swallow it.
     """
 
     def mark(function: F) -> F:
@@ -210,8 +210,15 @@ class Actor:
 
 def settings_type(actor: type[Actor]) -> type[msgspec.Struct]:
     """The Struct the actor's ``settings`` are annotated with."""
-    hint = get_type_hints(actor).get("settings")
-    return hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else NoSettings
+    for owner in actor.__mro__:
+        annotation = inspect.get_annotations(owner).get("settings")
+        if annotation is None or owner is Actor:
+            continue
+        # Only this one annotation is resolved: the others may name types that are imported for the checker alone.
+        alone = type("Settings", (), {"__module__": owner.__module__, "__annotations__": {"settings": annotation}})
+        hint = get_type_hints(alone)["settings"]
+        return hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else NoSettings
+    return NoSettings
 
 
 def timers_of(actor: type[Actor]) -> tuple[Timer, ...]:
@@ -236,19 +243,21 @@ def handlers_of(actor: type[Actor]) -> Mapping[type[Message], Handler]:
             continue
         if not inspect.iscoroutinefunction(member):
             raise HandlerError(f"{where} must be 'async def'")
+        parameters = list(inspect.signature(member).parameters)
+        if timer is not None and len(parameters) != (1 if timer.daily is None else 2):
+            raise HandlerError(f"{where} must take {'nothing' if timer.daily is None else 'the day, and nothing else'}")
         if control is None:
             continue
-        parameters = list(inspect.signature(member).parameters)
         hints = get_type_hints(member)
         if len(parameters) != 2 or parameters[1] not in hints:
             raise HandlerError(f"{where} must take exactly one annotated parameter, the message")
-        answers = () if hints.get("return") in (None, type(None)) else _flatten(hints["return"])
+        answers = _without_none(_flatten(hints.get("return")))
         for message_type in _flatten(hints[parameters[1]]):
             if not (isinstance(message_type, type) and issubclass(message_type, Message)):
                 raise HandlerError(f"{where} handles {message_type!r}, which is no message type")
             if message_type in found:
                 raise HandlerError(f"{where}: {message_type.__name__} is handled by {found[message_type].method} too")
-            expected = reply_types(message_type) if issubclass(message_type, Question) else ()
+            expected = _without_none(reply_types(message_type)) if issubclass(message_type, Question) else ()
             if set(expected) != set(answers):
                 named = " | ".join(t.__name__ for t in expected) or "None"
                 raise HandlerError(f"{where} must return {named}, for that is what {message_type.__name__} asks for")
@@ -260,3 +269,7 @@ def _flatten(annotation: Any) -> tuple[Any, ...]:
     if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
         return get_args(annotation)
     return (annotation,)
+
+
+def _without_none(types: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(t for t in types if t is not None and t is not type(None))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import msgspec
 
 from messages import Message, Question
-from runtime.actor import Actor, Tick, Timer, handlers_of, timers_of
+from runtime.actor import Actor, HandlerError, Tick, Timer, handlers_of, timers_of
 from runtime.mailbox import Envelope, Mailbox
+from runtime.trace import kept, raised
 from runtime.tree import Child
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ class Cell:
         self.mailbox = Mailbox(child.mailbox)
         self.handlers = handlers_of(child.actor)
         self.timers = timers_of(child.actor)
+        for field in (timer.every if timer.daily is None else timer.daily for timer in self.timers):
+            if isinstance(field, str) and child.settings is not None and not hasattr(child.settings, field):
+                raise HandlerError(f"{child.actor.__name__}: the settings have no {field!r}, which a timer names")
         self.state: State = "new"
         self.instance: Actor | None = None
         self.incarnation = 0
@@ -90,6 +94,7 @@ class Cell:
         self._later = 0
         self._device: Device | None = None
         self._timer_handles: dict[str, asyncio.TimerHandle] = {}
+        self._daily_done: dict[str, set[date]] = {}
 
     # An incarnation's life, driven by the supervisor.
 
@@ -109,19 +114,33 @@ class Cell:
     def running(self) -> None:
         """``on_start`` has returned: timers begin to run."""
         self.state = "running"
-        self.record("started", 0, 0, self.name, self.name, type(self.instance).__name__, attempt=self.incarnation)
+        # The only record that knows the wall clock: with it, a reader can tell what it was at every other one.
+        wall = self.system.clock.now().isoformat()
+        kind = type(self.instance).__name__
+        self.record("started", 0, 0, self.name, self.name, kind, attempt=self.incarnation, body=wall)
         for timer in self.timers:
             self._arm(timer)
 
     def ended(self) -> None:
         """The incarnation is over, however: no timer of it fires again."""
-        for handle in self._timer_handles.values():
-            handle.cancel()
-        self._timer_handles.clear()
+        self._disarm()
+        if self.state != "stopping":
+            self.state = "backing_off"
         self.instance = None
         self.begun_at = None
         self.waiting_on = ""
         self.record("stopped", 0, 0, self.name, self.name, self.child.actor.__name__, attempt=self.incarnation)
+
+    def abandon(self) -> None:
+        """The system is gone, perhaps torn down from outside: leave no timer and no thread behind."""
+        self._disarm()
+        if self.state not in ("stopped", "disabled"):
+            self.close_device()
+
+    def _disarm(self) -> None:
+        for handle in self._timer_handles.values():
+            handle.cancel()
+        self._timer_handles.clear()
 
     async def quiet_device(self) -> None:
         """Wait until no job of an earlier incarnation is on the device."""
@@ -154,7 +173,10 @@ class Cell:
                 case DeviceRaised(why=why):
                     raise DeviceJobError(why)
                 case _:
-                    answer = await getattr(instance, self.handlers[type(message)].method)(message)
+                    handler = self.handlers.get(type(message))
+                    if handler is None:
+                        raise HandlerError(f"{self.name} has no handler for {type(message).__name__}")
+                    answer = await getattr(instance, handler.method)(message)
         finally:
             self.busy_seconds += self.system.clock.monotonic() - began
             self.begun_at = None
@@ -183,15 +205,25 @@ class Cell:
         await self.system.deliver(self.name, self.current_id, message)
 
     def post(self, message: Message) -> None:
-        self.system.put(self, self.name, self.current_id, message)
+        self._put_own(message, self.current_id)
 
     async def ask(self, question: Question[R], timeout: float) -> R:
-        return await self.system.ask_from(self.name, self.current_id, question, timeout)
+        try:
+            return await self.system.ask_from(self.name, self.current_id, question, timeout)
+        except Exception as error:
+            cause = self.current_id
+            kind = type(question).__name__
+            self.record("failed", 0, cause, self.name, self.name, kind, body=raised(error))
+            raise
 
     async def blocking(self, job: Callable[[], T]) -> T:
-        result = await self.system.workers.call(job)
         cause = self.current_id
-        self.record("job", cause, cause, self.name, self.name, type(result).__name__, body=result)
+        try:
+            result = await self.system.workers.call(job)
+        except Exception as error:
+            self.record("job", cause, cause, self.name, self.name, type(error).__name__, body=raised(error))
+            raise
+        self.record("job", cause, cause, self.name, self.name, type(result).__name__, body=kept(result))
         return result
 
     @property
@@ -212,7 +244,7 @@ class Cell:
 
         def fire() -> None:
             self._timer_handles.pop(key, None)
-            self.system.put(self, self.name, cause, message)
+            self._put_own(message, cause)
 
         self._timer_handles[key] = asyncio.get_running_loop().call_later(seconds, fire)
 
@@ -229,25 +261,39 @@ class Cell:
                 answer.set_result(result)
 
         self.device.start(job, done)
-        result: T = await answer
-        self.record("device", cause, cause, self.name, self.name, type(result).__name__, body=result)
+        try:
+            result: T = await answer
+        except Exception as error:
+            self.record("device", cause, cause, self.name, self.name, type(error).__name__, body=raised(error))
+            raise
+        self.record("device", cause, cause, self.name, self.name, type(result).__name__, body=kept(result))
         return result
 
     def on_device(self, job: Callable[[], Message]) -> None:
         cause, incarnation = self.current_id, self.incarnation
 
         def done(result: Any) -> None:
+            self.record("device", cause, cause, self.name, self.name, type(result).__name__, attempt=incarnation)
             if incarnation != self.incarnation or self.instance is None:
                 return  # the instance that asked is gone, and its successor starts from what is on disk
             if isinstance(result, BaseException):
                 notes = "\n".join(getattr(result, "__notes__", ()))
-                result = DeviceRaised(why=f"{type(result).__name__}: {result}\n{notes}")
-            self.system.put(self, self.name, cause, result)
+                why = f"{type(result).__name__}: {result}\n{notes}"
+                self.system.put(
+                    self, self.name, cause, DeviceRaised(why=why), control=True, incarnation=incarnation
+                )  # fmt: skip
+            else:
+                self._put_own(result, cause, incarnation=incarnation)
 
         self.device.start(job, done)
 
     def finish(self) -> None:
-        self.system.put(self, self.name, self.current_id, Stop(), control=True)
+        self.system.put(self, self.name, self.current_id, Stop(), control=True, incarnation=self.incarnation)
+
+    def _put_own(self, message: Message, cause: int, *, incarnation: int = 0) -> None:
+        handler = self.handlers.get(type(message))
+        control = handler is not None and handler.control
+        self.system.put(self, self.name, cause, message, control=control, incarnation=incarnation)
 
     def close_device(self) -> None:
         """The cell is done for good."""
@@ -315,25 +361,30 @@ class Cell:
             self._arm_daily(timer.method, getattr(self.instance.settings, timer.daily))
 
     def _arm_every(self, method: str, seconds: float) -> None:
+        if not seconds > 0:
+            raise ValueError(f"{self.name}.{method}: a timer every {seconds:g} s would never let go of the loop")
         loop = asyncio.get_running_loop()
+        incarnation = self.incarnation
 
         def fire() -> None:
-            self.system.put(self, self.name, 0, Tick(timer=method), control=True)
+            self.system.put(self, self.name, 0, Tick(timer=method), control=True, incarnation=incarnation)
             self._timer_handles[method] = loop.call_later(seconds, fire)
 
         self._timer_handles[method] = loop.call_later(seconds, fire)
 
     def _arm_daily(self, method: str, at: time) -> None:
         loop = asyncio.get_running_loop()
-        now = self.system.clock.now()
-        seen: date | None = now.date() if now.time() >= at else None
+        if method not in self._daily_done:
+            now = self.system.clock.now()
+            self._daily_done[method] = {now.date()} if now.time() >= at else set()
+        # The dates belong to the cell: a crash shortly before the moment must not cost the day its call.
+        done = self._daily_done[method]
 
         def look() -> None:
-            nonlocal seen
             now = self.system.clock.now()
-            if now.time() >= at and now.date() != seen:
-                seen = now.date()
-                self.system.put(self, self.name, 0, Tick(timer=method, day=seen), control=True)
+            if now.time() >= at and now.date() not in done:
+                done.add(now.date())
+                self.system.put(self, self.name, 0, Tick(timer=method, day=now.date()), control=True)
             until = (datetime.combine(now.date(), at) - now.replace(tzinfo=None)) % timedelta(days=1)
             delay = min(DAILY_LOOK_SECONDS, max(0.05, until.total_seconds()))
             self._timer_handles[method] = loop.call_later(delay, look)

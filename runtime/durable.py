@@ -4,7 +4,8 @@ Guarantees, whatever the power does:
     * ``write_file`` and ``write_directory``: the name shows the old content (or nothing) or the whole new one.
     * ``move_file``: the file is under its old or its new name, never under neither.
     * ``remove``: a folder is never seen half-deleted under its own name.
-An ``OSError`` means "as if it had not begun", but for leftovers with hidden names, which ``sweep`` takes at start-up.
+An ``OSError`` means "as if it had not begun", but for leftovers with hidden names, which ``sweep`` takes at start-up;
+and but for an error of the last sync, after which the new name shows although a power cut may still take it back.
 
 The order inside each protocol is the guarantee: content is synced before the rename that shows it, and the folder is
 synced before the caller is told, because a rename that is not synced may be forgotten.
@@ -107,8 +108,12 @@ def replace_link(disk: DiskPort, target: str, path: str) -> None:
     temporary = hidden(path, "tmp")
     if disk.stat(temporary) is not None:
         disk.unlink(temporary)
-    disk.symlink(target, temporary)
-    disk.rename(temporary, path)
+    try:
+        disk.symlink(target, temporary)
+        disk.rename(temporary, path)
+    except OSError:
+        _discard(disk, temporary)
+        raise
     disk.fsync_dir(parent_of(path))
 
 
@@ -146,8 +151,7 @@ def _copy_then_remove(disk: DiskPort, source: str, target: str) -> None:
                 expected.update(piece)
                 disk.write(handle, piece)
             disk.fsync(handle)
-        if digest_of(disk, temporary) != f"blake3:{expected.hexdigest()}":
-            raise OSError(errno.EIO, "the copy differs from its source", temporary)
+        _verify(disk, temporary, f"blake3:{expected.hexdigest()}")
         disk.rename(temporary, target)
     except OSError:
         _discard(disk, temporary)
@@ -155,6 +159,11 @@ def _copy_then_remove(disk: DiskPort, source: str, target: str) -> None:
     disk.fsync_dir(parent_of(target))
     disk.unlink(source)
     disk.fsync_dir(parent_of(source))
+
+
+def _verify(disk: DiskPort, path: str, expected: str) -> None:
+    if digest_of(disk, path) != expected:
+        raise OSError(errno.EIO, "the copy differs from its source", path)
 
 
 def copy_files(disk: DiskPort, source: str) -> dict[str, bytes]:

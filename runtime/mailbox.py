@@ -2,14 +2,15 @@
 
 Guarantees:
     * Control overtakes work, is never refused, and holds no two equal messages.
-    * Work is first in, first out. When it is full the sender waits (``wait``), or the newcomer becomes a dead letter
-      (``dead_letter``, for observers); types named in ``latest`` keep only their newest. Nothing is dropped silently.
+    * Work is first in, first out. When it is full the sender waits (``wait``), or the newcomer is let go, counted and
+      told (``dead_letter``, for observers); types in ``latest`` keep only their newest, in the place of the older.
     * The message in hand stays here, not in the actor, until it is acknowledged: a crash loses nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Literal
 
@@ -29,7 +30,11 @@ class MailboxSpec(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct):
-    """One delivery of one message. ``cause`` is the id of the delivery whose handling sent it; 0 from outside."""
+    """One delivery of one message.
+
+    ``cause`` is the id of the delivery whose handling sent it, 0 from outside. ``incarnation``: the only one it is
+    meant for (its tick, its device's result, its stop), or 0 where any may handle it.
+    """
 
     id: int
     cause: int
@@ -38,13 +43,14 @@ class Envelope(msgspec.Struct):
     sent_at: float
     control: bool = False
     attempt: int = 0
+    incarnation: int = 0
     reply: asyncio.Future[Message] | None = None
 
 
 class Mailbox:
     """The two lanes and the message in hand. Knows nothing of actors; ``put`` never blocks, ``room`` does."""
 
-    __slots__ = ("_control", "_rooms", "_waiter", "_work", "in_hand", "spec")
+    __slots__ = ("_control", "_granted", "_rooms", "_waiter", "_work", "in_hand", "spec")
 
     def __init__(self, spec: MailboxSpec) -> None:
         self.spec = spec
@@ -53,6 +59,7 @@ class Mailbox:
         self._work: deque[Envelope] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._rooms: deque[asyncio.Future[None]] = deque()
+        self._granted = 0
 
     @property
     def depth(self) -> int:
@@ -61,8 +68,21 @@ class Mailbox:
 
     @property
     def full(self) -> bool:
-        """Is the work lane at its bound, counting those already waiting for room?"""
-        return len(self._work) + len(self._rooms) >= self.spec.capacity
+        """Is the work lane at its bound? Those who wait for room, or were just given it, come before a newcomer."""
+        return bool(self._rooms) or not self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._work) + self._granted < self.spec.capacity
+
+    @property
+    def newest_id(self) -> int:
+        """The highest delivery id that waits; 0 if nothing does."""
+        return max((envelope.id for lane in (self._control, self._work) for envelope in lane), default=0)
+
+    def holds(self, number: int) -> bool:
+        """Does a delivery wait whose id is at most ``number``?"""
+        return any(envelope.id <= number for lane in (self._control, self._work) for envelope in lane)
 
     @property
     def oldest_sent_at(self) -> float | None:
@@ -73,32 +93,40 @@ class Mailbox:
     def put(self, envelope: Envelope) -> None:
         """Add at the end of its lane, whatever the bound."""
         if envelope.control:
-            if envelope.reply is None and any(e.message == envelope.message for e in self._control):
+            if envelope.reply is None and any(
+                e.message == envelope.message and e.incarnation == envelope.incarnation for e in self._control
+            ):
                 return
             self._control.append(envelope)
         else:
             if isinstance(envelope.message, self.spec.latest):
-                for waiting in self._work:
-                    if type(waiting.message) is type(envelope.message):
-                        waiting.message, waiting.id, waiting.cause = (
-                            envelope.message,
-                            envelope.id,
-                            envelope.cause,
-                        )
+                for place, waiting in enumerate(self._work):
+                    if type(waiting.message) is type(envelope.message) and waiting.reply is None:
+                        self._work[place] = envelope
                         return
             self._work.append(envelope)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def room(self) -> None:
-        """Wait until the work lane has room. Those who wait are served in order."""
+        """Wait, in order, for a place in the work lane; whoever is given it must ``put`` before awaiting anything.
+
+        The place is kept for the one it was given to: a newcomer who runs in between would take it, and the one who
+        had waited would go to the end of the line, perhaps for ever.
+        """
         place = asyncio.get_running_loop().create_future()
         self._rooms.append(place)
         try:
             await place
-        finally:
-            if place in self._rooms:
-                self._rooms.remove(place)
+        except asyncio.CancelledError:
+            if place.cancelled():
+                with contextlib.suppress(ValueError):  # it may have been passed over already
+                    self._rooms.remove(place)
+            else:
+                self._granted -= 1
+                self._give_room()
+            raise
+        self._granted -= 1
 
     async def next(self) -> Envelope:
         """Lease the next message: it becomes ``in_hand`` and stays there until ``acknowledge``."""
@@ -107,7 +135,7 @@ class Mailbox:
                 self.in_hand = self._control.popleft()
             elif self._work:
                 self.in_hand = self._work.popleft()
-                self._wake_sender()
+                self._give_room()
             else:
                 self._waiter = asyncio.get_running_loop().create_future()
                 try:
@@ -128,12 +156,15 @@ class Mailbox:
         self._control.clear()
         self._work.clear()
         while self._rooms:
-            self._wake_sender()
+            self._give_place()
         return left
 
-    def _wake_sender(self) -> None:
-        while self._rooms:
-            place = self._rooms.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
+    def _give_room(self) -> None:
+        while self._rooms and self._has_room:
+            self._give_place()
+
+    def _give_place(self) -> None:
+        place = self._rooms.popleft()
+        if not place.done():
+            self._granted += 1
+            place.set_result(None)

@@ -13,13 +13,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from messages import TrainingProgress
-from runtime.actor import Actor, settings_type
+from runtime.actor import Actor, HandlerError, handlers_of, settings_type
 from runtime.errors import EXIT_CONFIG, OperatorError
 from runtime.mailbox import MailboxSpec
 from runtime.settings import check_plugin
 from runtime.tree import Branch, Child, DeadLetter
 
 ENTRY_POINTS = "nightfold.actors"
+
+IMPORT_ERRORS = (ImportError, AttributeError, SyntaxError, NameError, TypeError, ValueError, LookupError, OSError)
+"""What importing a stranger's module may raise. Anything rarer is shown with its traceback."""
 
 
 def find_actor(spec: str, name: str) -> type[Actor]:
@@ -33,13 +36,8 @@ def find_actor(spec: str, name: str) -> type[Actor]:
         module_name, _, class_name = spec.partition(":")
         try:
             found = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError) as error:
-            raise OperatorError(
-                "NF-RUN-001",
-                f"{where}: {error}",
-                hint="install the package into the environment that runs nightfold, and check the spelling",
-                exit_code=EXIT_CONFIG,
-            ) from error
+        except IMPORT_ERRORS as error:
+            raise _not_loaded(where, error) from error
     else:
         points = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
         if spec not in points:
@@ -50,12 +48,31 @@ def find_actor(spec: str, name: str) -> type[Actor]:
                 hint="write it as 'package.module:Class'",
                 exit_code=EXIT_CONFIG,
             )
-        found = points[spec].load()
+        try:
+            found = points[spec].load()
+        except IMPORT_ERRORS as error:
+            raise _not_loaded(where, error) from error
     if not (isinstance(found, type) and issubclass(found, Actor)):
         raise OperatorError(
             "NF-RUN-001", f"{where}: {found!r} is not a subclass of runtime.Actor", exit_code=EXIT_CONFIG
         )
+    try:
+        handlers_of(found)
+        settings_type(found)
+    except (HandlerError, NameError) as error:
+        raise OperatorError(
+            "NF-RUN-002", f"{where}: {error}", hint="whoever wrote the plug-in must mend it", exit_code=EXIT_CONFIG
+        ) from error
     return found
+
+
+def _not_loaded(where: str, error: BaseException) -> OperatorError:
+    return OperatorError(
+        "NF-RUN-001",
+        f"{where}: {type(error).__name__}: {error}",
+        hint="install the package into the environment that runs nightfold, and check the spelling",
+        exit_code=EXIT_CONFIG,
+    )
 
 
 def plugin_branch(tables: Mapping[str, Mapping[str, Any]]) -> Branch:

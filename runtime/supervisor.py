@@ -8,6 +8,7 @@ the cell kept. Order is: the old instance is gone and its device is quiet, the b
 from __future__ import annotations
 
 import asyncio
+import math
 import traceback
 from collections import deque
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import anyio
 import anyio.lowlevel
 
 from messages import ActorCrashed, ActorGaveUp, ActorStarted
+from runtime.actor import Actor
 from runtime.cell import Cell, Stop
 from runtime.errors import OperatorError
 from runtime.tree import Branch, Child, Retry
@@ -28,14 +30,48 @@ YIELD_EVERY = 64
 """Messages a cell handles before it lets others run, should no handler ever suspend."""
 
 
+class GaveUp(Exception):
+    """Restarts did not help; ``report`` is for a person."""
+
+    def __init__(self, report: str) -> None:
+        super().__init__(report)
+        self.report = report
+
+
+class StartTimeoutError(RuntimeError):
+    """``on_start``, or the device job of the instance before, took longer than ``start_within``."""
+
+
+@dataclass(frozen=True)
+class _Crash:
+    """What is left of an exception: text, for a held traceback would keep the dead instance alive.
+
+    ``for_a_person`` is the exception itself where restarting cannot help: an ``OperatorError``.
+    """
+
+    line: str
+    why: str
+    for_a_person: OperatorError | None = None
+
+    @staticmethod
+    def of(error: BaseException) -> _Crash:
+        line = "".join(traceback.format_exception_only(error)[:1]).strip()
+        why = "".join(traceback.format_exception(error)).strip()
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return _Crash(line, why, error if isinstance(error, OperatorError) else None)
+
+
 @dataclass(frozen=True)
 class _Ended:
+    """A child's end. ``asked``: it was the supervisor that stopped it. A branch ends with what it escalates."""
+
     runner: ChildRunner | BranchRunner
-    error: BaseException | None
+    crash: _Crash | None = None
     asked: bool = False
+    failure: Exception | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _RestartDue:
     runners: tuple[ChildRunner | BranchRunner, ...]
 
@@ -49,135 +85,174 @@ class ChildRunner:
         self.branch = branch
         self.crashes: deque[float] = deque()
         self.streak = 0
+        self.last_words = ""
         self._asked = False
+        self._draining = False
+        self._handling = False
+        self._up_at: float | None = None
         self._over: asyncio.Event | None = None
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None  # made on the loop: a tree is checked without one
 
     @property
     def name(self) -> str:
         return self.cell.name
 
+    @property
+    def settled(self) -> bool:
+        """Is it done for good?"""
+        return self.cell.state in ("stopped", "disabled")
+
     async def start(self) -> None:
         """Begin an incarnation; returns when it is up or has already ended."""
-        self._asked = False
+        self._asked = self._draining = self._handling = False
+        self._up_at = None
         self._over = asyncio.Event()
-        self._scope = anyio.CancelScope()
+        self._scope = scope = anyio.CancelScope()
         up = asyncio.Event()
-        self.system.spawn(self._incarnation(up, self._over, self._scope))
+        self.system.spawn(self._incarnation(up, self._over, scope))
         await up.wait()
 
     async def stop(self, *, for_good: bool = True) -> None:
         """End the incarnation in order, or by force after ``stop_within`` seconds.
 
-        ``for_good=False``: another incarnation follows, so mailbox and device are kept.
+        ``for_good=False``: another incarnation follows, so mailbox and device are kept and nothing is drained.
         """
         if self._over is not None and not self._over.is_set():
+            self._draining = for_good and self.cell.child.drain
             await self._end_incarnation(self._over)
-        if for_good:
-            self._settle("stopped")
+        if for_good and not self.settled:
+            with anyio.move_on_after(self.cell.child.stop_within):
+                await self.cell.quiet_device()
+            self.settle("stopped")
 
     async def _end_incarnation(self, over: asyncio.Event) -> None:
         self._asked = True
         self.cell.state = "stopping"
-        self.system.put(self.cell, "supervisor", 0, Stop(), control=True)
+        self.system.put(self.cell, "supervisor", 0, Stop(), control=True, incarnation=self.cell.incarnation)
         with anyio.move_on_after(self.cell.child.stop_within):
             await over.wait()
-        if not over.is_set():
+        if not over.is_set() and self._scope is not None:
             self._scope.cancel()
             await over.wait()
 
-    def disable(self) -> None:
-        """No more incarnations; what waits becomes a dead letter."""
-        self._settle("disabled")
-
-    def _settle(self, state: Literal["stopped", "disabled"]) -> None:
+    def settle(self, state: Literal["stopped", "disabled"]) -> None:
+        """No more incarnations: asks that wait here fail, the rest is dropped, senders who wait for room go on."""
         self.cell.state = state
-        self.system.empty_out(self.cell, f"{self.name} {state}")
+        self.system.empty_out(self.cell, f"{self.name} is {state}")
         self.cell.close_device()
 
     async def _incarnation(self, up: asyncio.Event, over: asyncio.Event, scope: anyio.CancelScope) -> None:
-        error: Exception | None = None
+        crash: _Crash | None = None
         with scope:
             try:
-                await self.cell.quiet_device()
-                actor = self.cell.new_instance()
-                with anyio.fail_after(self.cell.child.start_within):
-                    await actor.on_start()
-                self.cell.running()
-                self.system.publish(ActorStarted(actor=self.name, incarnation=self.cell.incarnation))
+                actor = await self._begin()
                 up.set()
                 await self._serve()
                 await actor.on_stop()
-            except Exception as caught:  # noqa: BLE001 - the supervisor is where crashes are caught
-                error = caught
-        if error is not None:
-            self._note_crash(error)
-        elif self.cell.mailbox.in_hand is not None:
+            except asyncio.CancelledError as caught:
+                task = asyncio.current_task()
+                if anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling()):
+                    raise
+                crash = _Crash.of(caught)  # something the handler waited for was cancelled; the handler was not
+            except (Exception, SystemExit) as caught:  # noqa: BLE001 - the supervisor is where crashes are caught
+                crash = _Crash.of(caught)
+        if crash is not None:
+            self._note_crash(crash)
+        elif self._handling and self.cell.mailbox.in_hand is not None:
             # Cancelled with a message in hand: it was not dealt with.
             self.system.dead_letter(self.cell, self.cell.mailbox.in_hand, "cancelled")
             self.cell.mailbox.acknowledge()
         self.cell.ended()
         over.set()
         up.set()
-        self.branch.child_ended(self, error, asked=self._asked)
+        self.branch.child_ended(_Ended(self, crash, self._asked))
+
+    async def _begin(self) -> Actor:
+        limit = self.cell.child.start_within
+        actor: Actor | None = None
+        with anyio.move_on_after(limit):
+            await self.cell.quiet_device()
+            actor = self.cell.new_instance()
+            await actor.on_start()
+            self.cell.running()
+            self._up_at = self.system.clock.monotonic()
+            self.system.publish(ActorStarted(actor=self.name, incarnation=self.cell.incarnation))
+            return actor
+        what = "the device job of the instance before did not end" if actor is None else "on_start did not return"
+        raise StartTimeoutError(f"{self.name}: {what} within {limit:g} s")
 
     async def _serve(self) -> None:
         mailbox, cell = self.cell.mailbox, self.cell
-        stopping = False
+        last: int | None = None  # once told to stop: the id of the last message that is still handled
         handled = 0
-        while not (stopping and (mailbox.depth == 0 or not cell.child.drain)):
+        while last is None or mailbox.holds(last):
             envelope = await mailbox.next()
-            if isinstance(envelope.message, Stop):
-                stopping = True
+            if envelope.incarnation not in (0, cell.incarnation):
+                cell.record("dropped", envelope.id, envelope.cause, envelope.sender, cell.name, "for another")
+            elif isinstance(envelope.message, Stop):
+                if last is None:
+                    # Only what waits now: a sender that is stopped later must not keep this one from ending.
+                    last = mailbox.newest_id if self._draining else 0
             else:
+                self._handling = True
                 await cell.handle(envelope)
+                self._handling = False
             mailbox.acknowledge()
             handled += 1
             if handled % YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
 
-    def _note_crash(self, error: Exception) -> None:
+    def _note_crash(self, crash: _Crash) -> None:
         """Settle the message in hand by the child's policy, count the crash, tell the observers."""
-        cell = self.cell
-        envelope = cell.mailbox.in_hand
+        cell, backoff = self.cell, self.cell.child.backoff
+        # A message that waits to be handled again is not in hand yet while ``on_start`` runs.
+        envelope = cell.mailbox.in_hand if self._handling else None
         now = self.system.clock.monotonic()
-        why = "".join(traceback.format_exception(error)).strip()
-        error.__traceback__ = None  # it would keep the dead instance, and all it holds, alive
-        policy = cell.child.on_crash
-        first_time = envelope is None or envelope.attempt == 0
-        if self.crashes and now - self.crashes[-1] > cell.child.backoff.healthy:
+        if self._up_at is not None and now - self._up_at > backoff.healthy:
             self.streak = 0
         self.streak += 1
-        if first_time:
+        if envelope is None or envelope.attempt == 0:
             # A second crash over one redelivered message is the same trouble: it is not charged twice.
             self.crashes.append(now)
         chain: tuple[str, ...] = ()
-        if envelope is not None:
+        kind = ""
+        if envelope is None:
+            cell.record("crashed", 0, 0, cell.name, cell.name, "", body=crash.line)
+        else:
+            kind = type(envelope.message).__name__
             chain = self.system.trace.cause_chain(envelope.id)
             cell.record(
-                "crashed", envelope.id, envelope.cause, envelope.sender, cell.name, type(envelope.message).__name__,
-                envelope.attempt, body=f"{type(error).__name__}: {error}",
+                "crashed", envelope.id, envelope.cause, envelope.sender, cell.name, kind, envelope.attempt,
+                body=crash.line,
             )  # fmt: skip
-            if envelope.reply is None and isinstance(policy, Retry) and envelope.attempt < policy.times:
-                envelope.attempt += 1
-            else:
-                self.system.dead_letter(cell, envelope, why)
-                cell.mailbox.acknowledge()
-        self.system.publish(
-            ActorCrashed(
-                actor=cell.name,
-                incarnation=cell.incarnation,
-                message_type=type(envelope.message).__name__ if envelope is not None else "",
-                why=why,
-                cause_chain=chain,
-                restart_in_s=round(self.delay(), 3),
-            )
+            self._settle_message(crash)
+        over = f"over {kind}" if kind else "in on_start or on_stop"
+        self.last_words = f"{over} ({crash.line}); cause chain: {' <- '.join(chain) or 'its own start or stop'}"
+        news = ActorCrashed(
+            actor=cell.name,
+            incarnation=cell.incarnation,
+            message_type=kind,
+            why=crash.why,
+            cause_chain=chain,
+            restart_in_s=round(self.delay(), 3),
         )
+        # An observer that crashed over such news would otherwise be fed the next one by its own crash, for ever.
+        self.system.publish(news, but_not=cell if kind == "ActorCrashed" else None)
+
+    def _settle_message(self, crash: _Crash) -> None:
+        envelope, policy = self.cell.mailbox.in_hand, self.cell.child.on_crash
+        assert envelope is not None, "only called for a message in hand"
+        repeatable = envelope.reply is None and envelope.incarnation == 0
+        if repeatable and isinstance(policy, Retry) and envelope.attempt < policy.times:
+            envelope.attempt += 1
+        else:
+            self.system.dead_letter(self.cell, envelope, crash.why)
+            self.cell.mailbox.acknowledge()
 
     def delay(self) -> float:
         """The back-off before the next start, with this crash's seeded jitter."""
         backoff = self.cell.child.backoff
-        delay = min(backoff.most, backoff.first * 2.0 ** (max(1, self.streak) - 1))
+        delay = min(backoff.most, backoff.first * 2.0 ** min(64, max(1, self.streak) - 1))
         return delay * self.system.jitter(self.name, self.cell.incarnation)
 
     def exhausted(self) -> bool:
@@ -203,11 +278,16 @@ class BranchRunner:
         self._over: asyncio.Event | None = None
         self._stopping = False
         self._for_good = True
-        self._due: list[asyncio.TimerHandle] = []
+        self._due: dict[_RestartDue, asyncio.TimerHandle] = {}
 
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def settled(self) -> bool:
+        """Are all below done for good?"""
+        return all(runner.settled for runner in self.runners)
 
     def cells(self) -> list[Cell]:
         """Every cell below, in start order."""
@@ -218,91 +298,118 @@ class BranchRunner:
 
     async def start(self) -> None:
         """Start every child in order, then keep watching them in a task of their own."""
-        self._stopping = False
+        self._stopping, self._for_good = False, True
+        self._events = asyncio.Queue()  # what an earlier life of this branch left unanswered is answered by this start
         self._over = asyncio.Event()
-        for runner in self.runners:
-            await runner.start()
+        await self._start_each(self.runners)
         self.system.spawn(self._watch(self._over))
+
+    async def _start_each(self, runners: list[ChildRunner | BranchRunner]) -> None:
+        for runner in runners:
+            if self.system.stopping or self._stopping:
+                return
+            if not runner.settled:
+                await runner.start()
 
     async def stop(self, *, for_good: bool = True) -> None:
         """Stop every child, last first. Returns when all have ended."""
-        self._for_good = for_good
         if self._over is None or self._over.is_set():
+            await self._stop_each(for_good=for_good)  # no one is running, but mailboxes and devices may still be kept
             return
+        self._for_good = for_good
         self._stopping = True
         self._events.put_nowait(None)
         await self._over.wait()
 
-    def child_ended(
-        self, runner: ChildRunner | BranchRunner, error: BaseException | None, *, asked: bool = False
-    ) -> None:
-        """Told by a child's last breath; ``asked`` when it was the supervisor that stopped it."""
-        self._events.put_nowait(_Ended(runner, error, asked))
+    async def _stop_each(self, *, for_good: bool) -> None:
+        if for_good:
+            # First those who wait for a restart that will not come: nobody shall wait for them any longer.
+            for runner in self.runners:
+                if isinstance(runner, ChildRunner) and runner.cell.state == "backing_off":
+                    await runner.stop()
+        for runner in reversed(self.runners):
+            await runner.stop(for_good=for_good)
+
+    def child_ended(self, ended: _Ended) -> None:
+        """Told by a child's last breath."""
+        self._events.put_nowait(ended)
 
     async def _watch(self, over: asyncio.Event) -> None:
-        failure: BaseException | None = None
+        failure: Exception | None = None
         while not self._stopping and failure is None:
             event = await self._events.get()
             if isinstance(event, _RestartDue):
-                for runner in event.runners:
-                    await runner.start()
+                if self._due.pop(event, None) is not None:
+                    await self._start_each(list(event.runners))
             elif isinstance(event, _Ended) and not self._stopping:
                 failure = await self._answer(event)
-        for handle in self._due:
+        for handle in self._due.values():
             handle.cancel()
-        for runner in reversed(self.runners):
-            await runner.stop(for_good=self._for_good)
+        self._due.clear()
+        await self._stop_each(for_good=self._for_good)
         over.set()
         if failure is not None:
             if self.parent is None:
                 self.system.give_up(failure)
             else:
-                self.parent.child_ended(self, failure)
+                self.parent.child_ended(_Ended(self, failure=failure))
 
-    async def _answer(self, ended: _Ended) -> BaseException | None:
+    async def _answer(self, ended: _Ended) -> Exception | None:
         """Restart, disable or escalate; returns what to escalate with."""
-        runner, error = ended.runner, ended.error
+        runner, crash = ended.runner, ended.crash
         if isinstance(runner, BranchRunner):
-            return error  # a branch that fails has already used up its own patience
-        if ended.asked and error is None:
-            return None
+            # A branch that fails has already used up its own patience.
+            if ended.failure is not None and self.spec.isolate:
+                self.system.publish(ActorGaveUp(actor=runner.name, why=str(ended.failure), disabled=True))
+                return None
+            return ended.failure
+        if ended.asked:
+            return None  # whoever asked has said what comes next
         child = runner.cell.child
-        if child.restart == "temporary" or (child.restart == "transient" and error is None):
-            runner.disable()
+        if child.restart == "temporary" or (child.restart == "transient" and crash is None):
+            runner.settle("stopped" if crash is None else "disabled")
             return None
-        if isinstance(error, OperatorError):
-            # No restart mends what a person must: tell at once instead of failing again and again.
-            if not self.spec.isolate:
-                return error
-            self.system.publish(ActorGaveUp(actor=runner.name, why=str(error), disabled=True))
-            runner.disable()
-            return None
-        if error is not None and runner.exhausted():
-            why = f"{len(runner.crashes)} crashes within {child.period:g} s; the last: {error}"
+        if crash is not None and (crash.for_a_person is not None or runner.exhausted()):
+            why = f"{len(runner.crashes)} crashes within {child.period:g} s; the last: {crash.line}"
+            if crash.for_a_person is not None:
+                why = crash.line  # no restart mends what a person must: it is told at once
             self.system.publish(ActorGaveUp(actor=runner.name, why=why, disabled=self.spec.isolate))
             if self.spec.isolate:
-                runner.disable()
+                runner.settle("disabled")
                 return None
-            return error
-        group = self._group(runner)
-        for other in reversed(group):
-            if other is not runner:
-                await other.stop(for_good=False)
-        delay = runner.delay()
-        for member in group:
-            if isinstance(member, ChildRunner):
-                member.cell.state = "backing_off"
-                member.cell.restarts += 1
-        self._due = [handle for handle in self._due if not handle.cancelled()]
-        loop = asyncio.get_running_loop()
-        self._due.append(loop.call_later(delay, self._events.put_nowait, _RestartDue(tuple(group))))
+            return crash.for_a_person or GaveUp(f"{runner.name} kept failing {runner.last_words}")
+        await self._restart(runner)
         return None
+
+    async def _restart(self, runner: ChildRunner) -> None:
+        """Stop those the strategy names, last first, and have them started again after the back-off."""
+        group: list[ChildRunner | BranchRunner] = []
+        for other in reversed(self._group(runner)):
+            if other is not runner:
+                temporary = isinstance(other, ChildRunner) and other.cell.child.restart == "temporary"
+                await other.stop(for_good=temporary)
+            if not other.settled:
+                group.insert(0, other)
+        for member in group:
+            for cell in member.cells() if isinstance(member, BranchRunner) else [member.cell]:
+                if cell.state not in ("stopped", "disabled"):
+                    cell.state = "backing_off"
+                    cell.restarts += 1
+        for due, handle in list(self._due.items()):
+            if set(group) <= set(due.runners):
+                return  # a sibling that crashed at the same time has them started already
+            if set(due.runners) <= set(group):
+                handle.cancel()
+                del self._due[due]
+        due = _RestartDue(tuple(group))
+        loop = asyncio.get_running_loop()
+        self._due[due] = loop.call_later(runner.delay(), self._events.put_nowait, due)
 
     def _group(self, runner: ChildRunner) -> list[ChildRunner | BranchRunner]:
         match self.spec.strategy:
             case "one_for_one":
                 return [runner]
             case "one_for_all":
-                return list(self.runners)
+                return [other for other in self.runners if not other.settled]
             case "rest_for_one":
-                return self.runners[self.runners.index(runner) :]
+                return [other for other in self.runners[self.runners.index(runner) :] if not other.settled]

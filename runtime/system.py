@@ -4,7 +4,7 @@ Guarantees:
     * Between one sender and one receiver messages of a lane keep their order.
     * A message is handled to its end before the next of the same actor begins.
     * Nobody waits in a circle: the send or ask that would close one raises ``WaitCycle``, in a sentence, at once.
-    * What was not handled is a dead letter with its cause chain; a storm of one kind is counted, not repeated.
+    * What a crash left unhandled is a dead letter with its cause chain; a storm of one kind is counted, not repeated.
 Knows nothing of training.
 """
 
@@ -25,9 +25,9 @@ from runtime.cell import ActorDescription, Cell, Stop
 from runtime.cloakroom import Cloakroom
 from runtime.clock import Clock
 from runtime.disk import DiskPort
-from runtime.errors import OperatorError
 from runtime.mailbox import Envelope
 from runtime.supervisor import BranchRunner
+from runtime.supervisor import GaveUp as GaveUp
 from runtime.topology import check_topology
 from runtime.trace import Trace
 from runtime.tree import Branch
@@ -51,14 +51,6 @@ class AskTimeout(AskFailed):
 
 class WaitCycle(RuntimeError):
     """Two or more actors would wait for each other for ever; the text names them in order."""
-
-
-class GaveUp(Exception):
-    """Restarts did not help; ``report`` is for a person."""
-
-    def __init__(self, report: str) -> None:
-        super().__init__(report)
-        self.report = report
 
 
 class Delivery(Protocol):
@@ -129,12 +121,13 @@ class ActorSystem:
                 self._routes.setdefault(message_type, []).append((cell, handler))
         check_topology(tree, strict=strict)
         self._count = 0
-        self._waits: dict[str, tuple[str, str]] = {}
+        self._waits: dict[str, list[tuple[str, str]]] = {}
         self._storms: dict[tuple[str, str], tuple[int, float, int]] = {}
-        self._stuck_told: set[tuple[str, int]] = set()
+        self._stuck_told: dict[tuple[str, str], float] = {}
+        self._look_handle: asyncio.TimerHandle | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
         self._stop = asyncio.Event()
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
 
     # Running.
 
@@ -147,16 +140,24 @@ class ActorSystem:
         """
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            await self._root.start()
-            look = asyncio.get_running_loop().call_later(STUCK_LOOK_SECONDS, self._look_for_stuck)
-            self._look_handle = look
-            await self._stop.wait()
-            await self._root.stop()
-            self._look_handle.cancel()
-        if isinstance(self._failure, OperatorError):
-            raise self._failure
+            self._look_again()
+            try:
+                await self._root.start()
+                await self._stop.wait()
+                self._tell_held(at_least_seconds=0.0)
+                await self._root.stop()
+            finally:
+                if self._look_handle is not None:
+                    self._look_handle.cancel()
+                for cell in self.cells.values():
+                    cell.abandon()
         if self._failure is not None:
-            raise GaveUp(self._report(self._failure))
+            raise self._failure
+
+    @property
+    def stopping(self) -> bool:
+        """Has ``stop`` been called?"""
+        return self._stop.is_set()
 
     def stop(self, why: str) -> None:
         """Begin an orderly stop. Calling it again changes nothing."""
@@ -164,8 +165,8 @@ class ActorSystem:
             self.stop_reason = why
             self._stop.set()
 
-    def give_up(self, failure: BaseException) -> None:
-        """The root branch failed: remember why, and stop what is left."""
+    def give_up(self, failure: Exception) -> None:
+        """The root branch failed: ``run`` raises this once everything has stopped."""
         self._failure = failure
         self.stop("gave up")
 
@@ -183,20 +184,32 @@ class ActorSystem:
     async def deliver(self, sender: str, cause: int, message: Message) -> None:
         """Hand ``message`` to every actor that handles its type, waiting where a mailbox is full."""
         for cell, handler in self._routes.get(type(message), ()):
-            if not handler.control and cell.mailbox.full and not isinstance(message, cell.mailbox.spec.latest):
+            if self._refuses(cell, handler, message):
                 if cell.mailbox.spec.overflow == "dead_letter":
-                    self._overflowed(cell, message)
+                    self._overflowed(cell, sender, cause, message)
                     continue
                 await self._wait_for_room(sender, cell, message)
             self.put(cell, sender, cause, message, control=handler.control)
 
-    def publish(self, message: Message) -> None:
+    def publish(self, message: Message, *, but_not: Cell | None = None) -> None:
         """The runtime's own news, to whoever listens; never waits."""
         for cell, handler in self._routes.get(type(message), ()):
-            if cell.mailbox.full and cell.mailbox.spec.overflow == "dead_letter":
-                self._overflowed(cell, message)
+            if cell is but_not:
+                continue
+            if self._refuses(cell, handler, message) and cell.mailbox.spec.overflow == "dead_letter":
+                self._overflowed(cell, "supervisor", 0, message)
             else:
                 self.put(cell, "supervisor", 0, message, control=handler.control)
+
+    @staticmethod
+    def _refuses(cell: Cell, handler: Handler, message: Message) -> bool:
+        mailbox = cell.mailbox
+        return (
+            mailbox.full
+            and not handler.control
+            and not isinstance(message, mailbox.spec.latest)
+            and cell.state not in ("stopped", "disabled")
+        )
 
     def put(
         self,
@@ -207,8 +220,9 @@ class ActorSystem:
         *,
         control: bool = False,
         reply: asyncio.Future[Any] | None = None,
+        incarnation: int = 0,
     ) -> None:
-        """One delivery into one mailbox, whatever its bound."""
+        """One delivery into one mailbox, whatever its bound; ``incarnation``: the only one it is meant for."""
         self._count += 1
         number = self._count
         now = self.clock.monotonic()
@@ -218,7 +232,9 @@ class ActorSystem:
                 reply.set_exception(AskFailed(f"{cell.name} is {cell.state}"))
             return
         cell.record("sent", number, cause, sender, cell.name, type(message).__name__, body=message)
-        envelope = Envelope(number, cause, sender, message, now, control=control, reply=reply)
+        envelope = Envelope(
+            number, cause, sender, message, now, control=control, incarnation=incarnation, reply=reply
+        )  # fmt: skip
         self._delivery.carry(cell, envelope)
 
     async def ask(self, question: Question[R], *, timeout: float) -> R:
@@ -244,42 +260,54 @@ class ActorSystem:
                     AskTimeout(f"{cell.name} did not answer {type(question).__name__} within {timeout:g} s")
                 )
 
-        self._begin_wait(sender, cell.name, f"asks {type(question).__name__} of")
+        wait = self._begin_wait(sender, cell.name, f"asks {type(question).__name__} of")
         timer = loop.call_later(timeout, expire)
         try:
             self.put(cell, sender, cause, question, control=handler.control, reply=reply)
             return await reply
         finally:
             timer.cancel()
-            self._end_wait(sender)
+            self._end_wait(sender, wait)
 
     async def _wait_for_room(self, sender: str, cell: Cell, message: Message) -> None:
-        self._begin_wait(sender, cell.name, f"waits to send {type(message).__name__} into the full mailbox of")
+        wait = self._begin_wait(sender, cell.name, f"waits to send {type(message).__name__} into the full mailbox of")
         try:
-            while cell.mailbox.full and cell.state not in ("stopped", "disabled"):
-                await cell.mailbox.room()
+            await cell.mailbox.room()
         finally:
-            self._end_wait(sender)
+            self._end_wait(sender, wait)
 
-    def _begin_wait(self, sender: str, recipient: str, words: str) -> None:
-        """Add the edge sender -> recipient, or raise if it closes a circle. Only actors can be part of one."""
+    def _begin_wait(self, sender: str, recipient: str, words: str) -> tuple[str, str]:
+        """Add the edge sender -> recipient, or raise if it closes a circle. Only actors can be part of one.
+
+        An actor may wait for several at once (a handler may open a task group), so each has a list of edges.
+        """
+        wait = (words, recipient)
+        if sender in self.cells:
+            back = self._way(recipient, sender)
+            if back is not None:
+                raise WaitCycle("; ".join([f"{sender} {words} {recipient}", *back]))
+            self._waits.setdefault(sender, []).append(wait)
+            self.cells[sender].waiting_on = recipient
+        return wait
+
+    def _way(self, waiter: str, goal: str) -> list[str] | None:
+        """How ``waiter`` waits, perhaps over others, for ``goal``; ``None`` if it does not."""
+        if waiter == goal:
+            return []
+        for words, recipient in self._waits.get(waiter, ()):
+            rest = self._way(recipient, goal)
+            if rest is not None:
+                return [f"{waiter} {words} {recipient}", *rest]
+        return None
+
+    def _end_wait(self, sender: str, wait: tuple[str, str]) -> None:
         if sender not in self.cells:
             return
-        path = [f"{sender} {words} {recipient}"]
-        at = recipient
-        while at != sender and at in self._waits:
-            words_of, to = self._waits[at]
-            path.append(f"{at} {words_of} {to}")
-            at = to
-        if at == sender:
-            raise WaitCycle("; ".join(path))
-        self._waits[sender] = (words, recipient)
-        self.cells[sender].waiting_on = recipient
-
-    def _end_wait(self, sender: str) -> None:
-        self._waits.pop(sender, None)
-        if sender in self.cells:
-            self.cells[sender].waiting_on = ""
+        left = self._waits[sender]
+        left.remove(wait)
+        if not left:
+            del self._waits[sender]
+        self.cells[sender].waiting_on = left[-1][1] if left else ""
 
     # What is not handled.
 
@@ -310,9 +338,17 @@ class ActorSystem:
         else:
             self._storms[(cell.name, kind)] = (told, last, held + 1)
 
-    def _overflowed(self, cell: Cell, message: Message) -> None:
+    def _tell_held(self, *, at_least_seconds: float) -> None:
+        """Tell of those dead letters that were counted only, where the last word is old enough."""
+        now = self.clock.monotonic()
+        for (actor, kind), (told, last, held) in list(self._storms.items()):
+            if held and now - last >= at_least_seconds:
+                self._storms[(actor, kind)] = (told, now, 0)
+                self.publish(MessageDeadLettered(actor=actor, message_type=kind, why="more of the same", count=held))
+
+    def _overflowed(self, cell: Cell, sender: str, cause: int, message: Message) -> None:
         cell.dropped += 1
-        cell.record("dropped", 0, 0, "", cell.name, type(message).__name__)
+        cell.record("dropped", 0, cause, sender, cell.name, type(message).__name__, body=message)
         power_of_two = cell.dropped & (cell.dropped - 1) == 0
         if power_of_two and not isinstance(message, MessagesDropped):
             self.publish(MessagesDropped(actor=cell.name, count=cell.dropped))
@@ -346,20 +382,25 @@ class ActorSystem:
             for what, seconds in (
                 (
                     type(in_hand.message).__name__ if in_hand else "",
-                    now - cell.begun_at if cell.begun_at else 0.0,
+                    now - cell.begun_at if cell.begun_at is not None else 0.0,
                 ),
                 ("device job", cell.device_busy_seconds),
             ):
-                if seconds > self._stuck_after and (cell.name, cell.handled) not in self._stuck_told:
-                    self._stuck_told.add((cell.name, cell.handled))
+                if seconds > self._stuck_after and self._is_news((cell.name, what), now - seconds):
                     waits = f", waiting on {cell.waiting_on}" if cell.waiting_on else ""
                     self.publish(ActorStuck(actor=cell.name, seconds=seconds, stack=f"in {what}{waits}"))
-        self._look_handle = asyncio.get_running_loop().call_later(STUCK_LOOK_SECONDS, self._look_for_stuck)
 
-    def _report(self, failure: BaseException) -> str:
-        crashed = [r for r in self.trace.since(0) if r.kind == "crashed"]
-        if not crashed:
-            return f"{type(failure).__name__}: {failure}"
-        last = crashed[-1]
-        chain = " <- ".join(self.trace.cause_chain(last.id))
-        return f"{last.recipient} kept failing over {last.type} ({last.body}); cause chain: {chain or 'its own start'}"
+    def _is_news(self, what: tuple[str, str], began: float) -> bool:
+        """Once for each handling and each job, which is known by when it began (the device has a clock of its own)."""
+        if abs(self._stuck_told.get(what, -1e9) - began) < 1.0:
+            return False
+        self._stuck_told[what] = began
+        return True
+
+    def _look_again(self) -> None:
+        self._look_handle = asyncio.get_running_loop().call_later(STUCK_LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._look_for_stuck()
+        self._tell_held(at_least_seconds=STORM_TOLD_EVERY_SECONDS)
+        self._look_again()

@@ -2,13 +2,18 @@
 
 Kinds: ``sent`` (put into a mailbox), ``begun`` and ``done`` (a handler took it up, ended), ``crashed``, ``dead``
 (became a dead letter), ``dropped`` (left over at a stop), ``replied`` and ``failed`` (an ask's end), ``job`` (a
-blocking job's result), ``device`` (an awaited device job's result), ``started`` and ``stopped`` (an incarnation). From
-these a causal tree, a chart or a replay is derived; no second path exists that could disagree.
+blocking job's result), ``device`` (a device job's result), ``started`` (an incarnation; its body is the wall time)
+and ``stopped``. A job or ask that raised has a ``Raised`` for its body. From these a causal tree, a chart or a replay
+is derived; no second path exists that could disagree.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from datetime import date, time, timedelta
+from enum import Enum
+from pathlib import PurePath
 from typing import Any, Literal
 
 import msgspec
@@ -28,6 +33,9 @@ Kind = Literal[
     "stopped",
 ]
 
+KEPT_BYTES = 16_384
+"""The largest job result that a record keeps."""
+
 
 class Record(msgspec.Struct, array_like=True):
     """One edge. ``at`` is monotonic seconds, ``id``/``cause`` are delivery ids, ``body`` the message or result."""
@@ -43,6 +51,14 @@ class Record(msgspec.Struct, array_like=True):
     attempt: int
     depth: int
     body: Any = None
+
+
+class Raised(msgspec.Struct, frozen=True):
+    """What a job or an ask raised: ``kind`` is ``module:Class``, ``fields`` the plain attributes it carried."""
+
+    kind: str
+    args: tuple[Any, ...]
+    fields: dict[str, Any]
 
 
 class Trace:
@@ -81,10 +97,49 @@ class Trace:
 
     def cause_chain(self, delivery: int, limit: int = 20) -> tuple[str, ...]:
         """From a delivery back to what began it, as ``Type from sender to recipient``."""
-        sent = {record.id: record for record in self._ring if record.kind == "sent"}
         chain: list[str] = []
-        while delivery in sent and len(chain) < limit:
-            record = sent[delivery]
-            chain.append(f"{record.type} from {record.sender} to {record.recipient}")
-            delivery = record.cause
+        # A cause is always older than its effect, so one walk back through the ring meets the whole chain.
+        for record in reversed(self._ring):
+            if delivery == 0 or len(chain) == limit:
+                break
+            if record.kind == "sent" and record.id == delivery:
+                chain.append(f"{record.type} from {record.sender} to {record.recipient}")
+                delivery = record.cause
         return tuple(chain)
+
+
+def kept(result: Any) -> Any:
+    """What the ring keeps of a job's result: the thing itself while it is small plain data, else a word about it.
+
+    The ring holds tens of thousands of records; a job that reads an adapter must not live in each of them.
+    """
+    return result if _weight(result) <= KEPT_BYTES else f"{type(result).__name__}, not kept"
+
+
+def raised(error: Exception) -> Raised:
+    """An exception as plain data, without its notes and traceback, which are long and hold what was in the frames."""
+    args = (error.errno, error.strerror, error.filename) if isinstance(error, OSError) and error.errno else error.args
+    fields = {name: value for name, value in vars(error).items() if name != "__notes__"}
+    return Raised(
+        f"{type(error).__module__}:{type(error).__qualname__}",
+        tuple(kept(each) for each in args),
+        {name: kept(value) for name, value in fields.items()},
+    )
+
+
+def _weight(value: Any) -> float:
+    match value:
+        case None | bool() | int() | float():
+            return 8
+        case str() | bytes() | bytearray():
+            return len(value)
+        case list() | tuple() | set() | frozenset():
+            return 8 + sum(_weight(item) for item in value)
+        case dict():
+            return 8 + sum(_weight(key) + _weight(item) for key, item in value.items())
+        case msgspec.Struct():
+            return 8 + sum(_weight(getattr(value, name)) for name in value.__struct_fields__)
+        case date() | time() | timedelta() | PurePath() | Enum():
+            return 64
+        case _:
+            return math.inf  # a live object could change, or hold anything at all

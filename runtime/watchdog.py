@@ -7,6 +7,7 @@ thread's stack to standard error, once for each standstill, and tell the loop wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
@@ -56,7 +57,8 @@ class Watchdog:
             sys.stderr.write(f"nightfold: the event loop stands still for {late:.0f} s\n{stacks}\n")
             loop = self._loop
             if loop is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(self._on_stuck, late, stacks)
+                with contextlib.suppress(RuntimeError):  # it was closed this very moment
+                    loop.call_soon_threadsafe(self._on_stuck, late, stacks)
 
 
 def all_stacks() -> str:

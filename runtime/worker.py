@@ -75,6 +75,7 @@ class DeviceThread:
         self._loop = asyncio.get_running_loop()
         self._thread: threading.Thread | None = None
         self._began: float | None = None
+        self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -85,6 +86,8 @@ class DeviceThread:
     def start(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         if not self._idle.is_set():
             raise DeviceBusyError(f"{self._name} already has a job in hand")
+        if self._closed:
+            raise DeviceBusyError(f"{self._name} is closed and takes no more jobs")
         if self._thread is None:
             # A daemon thread: one that hangs in a kernel must not keep the process from exiting.
             self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
@@ -104,8 +107,9 @@ class DeviceThread:
         await self._idle.wait()
 
     def close(self) -> None:
-        if self._thread is not None:
+        if self._thread is not None and not self._closed:
             self._jobs.put(None)
+        self._closed = True
 
     def _serve(self) -> None:
         while (entry := self._jobs.get()) is not None:

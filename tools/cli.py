@@ -28,7 +28,7 @@ a first evening:
 
 exit codes: 0 done  1 failed  2 usage  3 done, but a file was rejected or failed  4 unhealthy
   65 bad data  70 the daemon gave up  74 I/O or disk  75 the home is locked  78 bad config
-NIGHTFOLD HOME is any folder with a nightfold.toml. Codes like NF-DATA-001: nightfold explain CODE
+HOME is any folder with a nightfold.toml. Codes like NF-DATA-001: nightfold explain CODE
 """
 
 Run = Callable[[argparse.Namespace], int]
@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     run: Run = arguments.run
+    from runtime.errors import OperatorError
+
     try:
         code = run(arguments)
         sys.stdout.flush()
@@ -52,11 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
-    except Exception as error:
-        from runtime.errors import OperatorError
-
-        if not isinstance(error, OperatorError):
-            raise
+    except OperatorError as error:
         print(f"nightfold: {error}", file=sys.stderr)
         return error.exit_code
     return code
@@ -289,7 +287,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "view",
         choices=("tail", "show", "sequence", "perfetto", "replay"),
-        help="tail: the newest; show BATCH: one file's way; sequence: a diagram; perfetto: for ui.perfetto.dev; replay ACTOR: feed an actor what it got",
+        help="tail: the newest; show BATCH: one file's way; sequence: a diagram; perfetto: for ui.perfetto.dev; "
+        "replay ACTOR: feed an actor what it got",
     )
     added.add_argument("argument", nargs="?", metavar="BATCH|ACTOR", help="for show and replay")
     added.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")

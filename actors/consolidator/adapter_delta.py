@@ -38,7 +38,7 @@ HANDLED = {
 }  # fmt: skip
 # These initialisations leave the base unchanged; pissa, olora, corda, loftq and their like subtract from it, so such
 # an adapter does not stand on the pristine base at all.
-KIND_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
+INITS_THAT_SPARE_THE_BASE = (True, False, None, "gaussian", "eva", "orthogonal")
 EMBEDDINGS_AND_HEADS = {
     "embed_tokens", "lm_head", "wte", "wpe", "embed_in", "embed_out", "word_embeddings", "tok_embeddings", "embedding",
     "embeddings", "output_layer", "score",
@@ -91,7 +91,9 @@ def read_config(adapter: Path) -> LoraConfig:
     try:
         fields = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
         if fields.get("peft_type") != "LORA":
-            raise MergeProblem(UNSUPPORTED, f"{path}: peft_type is {fields.get('peft_type')!r}; only LORA can be merged")
+            raise MergeProblem(
+                UNSUPPORTED, f"{path}: peft_type is {fields.get('peft_type')!r}; only LORA can be merged"
+            )
         config = msgspec.convert(fields, LoraConfig)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise MergeProblem(ADAPTER_DAMAGED, f"{path}: {error}") from None
@@ -100,7 +102,7 @@ def read_config(adapter: Path) -> LoraConfig:
             raise MergeProblem(UNSUPPORTED, f"{path}: {name} is set; only plain LoRA can be merged exactly")
     if config.bias != "none":
         raise MergeProblem(UNSUPPORTED, f"{path}: bias is {config.bias!r}; trained biases cannot be merged")
-    if config.init_lora_weights not in KIND_INITS:
+    if config.init_lora_weights not in INITS_THAT_SPARE_THE_BASE:
         raise MergeProblem(
             UNSUPPORTED,
             f"{path}: init_lora_weights is {config.init_lora_weights!r}, which also changed the base it was trained on",
@@ -170,7 +172,9 @@ def _module_and_factor(name: str, path: Path) -> tuple[str, str]:
     match = re.fullmatch(re.escape(PREFIX) + r"(.+)\.(lora_[AB])\.weight", name)
     if match is None:
         kind = "an embedding" if "lora_embedding" in name else "DoRA" if "magnitude" in name else "not plain LoRA"
-        raise MergeProblem(UNSUPPORTED, f"{path}: {name} is {kind}; only lora_A and lora_B of linear layers can be merged")
+        raise MergeProblem(
+            UNSUPPORTED, f"{path}: {name} is {kind}; only lora_A and lora_B of linear layers can be merged"
+        )
     module = match[1]
     if module.rpartition(".")[2] in EMBEDDINGS_AND_HEADS:
         raise MergeProblem(
@@ -194,8 +198,8 @@ def _check_shapes(low_rank: LowRank, weight: TensorPlace, rank: int) -> None:
     if weight.shape != expected:
         raise MergeProblem(
             NOT_ONE_TO_ONE,
-            f"{low_rank.file}: its factors make {list(expected)} for {weight.name}, which is {list(weight.shape)} in the "
-            "base: another base model?",
+            f"{low_rank.file}: its factors make {list(expected)} for {weight.name}, which is {list(weight.shape)} "
+            "in the base: another base model?",
         )
 
 
@@ -209,5 +213,3 @@ def _by_pattern(patterns: dict[str, int] | dict[str, float], module: str, defaul
 def _endings(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[cut:]) for cut in range(1, len(parts))]
-
-

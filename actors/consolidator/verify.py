@@ -68,7 +68,7 @@ class AnswerCheck(msgspec.Struct, frozen=True):
 
 
 class _Survival:
-    """Sums over sampled rows; additions from two threads are harmless to lose one of, so they go through a list."""
+    """For each sampled row, (what came of the update in its direction, the update squared). Appending is atomic."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[float, float]] = []
@@ -112,10 +112,8 @@ def _compare(plan: Plan, file: WeightsFile, written: Path, survival: _Survival) 
 
     def check(bench: Workbench, block: Block) -> None:
         formula = bench.load(source, block)
-        # Byte for byte through torch: memoryview's own comparison goes element by element and is slow.
-        there = bench.spare[: block.size]
-        read_fully(result, memoryview(there.numpy()), block.start)
-        if not torch.equal(torch.frombuffer(formula, dtype=torch.uint8), there):
+        there = bench.read_beside(result, block)
+        if not torch.equal(formula, there):
             tensor = next(place.name for place in file.tensors if place.start <= block.start < place.end)
             raise MergeProblem(TENSORS_DIFFER, f"{written}: {tensor} is not what base + deltas give")
         if block.fold is not None:
@@ -174,7 +172,9 @@ def verify_answers(last_base: Path, adapter: Path, out: Path, probes: Sequence[S
     gc.collect()
     model, gaps = _load(last_base)
     if merged_gaps != gaps:
-        raise MergeProblem(ANSWERS_DIFFER, f"{out} loads with {merged_gaps or 'no gaps'}, {last_base} with {gaps or 'none'}")
+        raise MergeProblem(
+            ANSWERS_DIFFER, f"{out} loads with {merged_gaps or 'no gaps'}, {last_base} with {gaps or 'none'}"
+        )
     expected = _logits(PeftModel.from_pretrained(model, str(adapter), is_trainable=False), asked)
     del model
     gc.collect()
@@ -238,7 +238,7 @@ def _judge(answers: list[torch.Tensor], expected: list[torch.Tensor], tolerance:
     if check.relative > tolerance or check.agreement < AGREEMENT_MIN:
         raise MergeProblem(
             ANSWERS_DIFFER,
-            f"the merged model does not answer as base + adapter: logits differ by {check.relative:.2g} of their spread "
-            f"(at most {tolerance:g}), and {check.agreement:.0%} of the decided tokens agree",
+            f"the merged model does not answer as base + adapter: logits differ by {check.relative:.2g} of their "
+            f"spread (at most {tolerance:g}), and {check.agreement:.0%} of the decided tokens agree",
         )
     return check

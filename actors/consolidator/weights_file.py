@@ -136,8 +136,8 @@ def refuse_quantised(folder: Path) -> None:
 
 
 def weights_bytes(folder: Path) -> int:
-    """Bytes of all safetensors files in a folder: about what a merge of it writes."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    """Bytes of a model's weight files: about what a merge of it writes."""
+    return sum(file.size for file in read_model(folder))
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -169,9 +169,7 @@ class _Conversation:
         other = render_or_explain(self.render, marked)
         first, last = other.find(self.mark), other.rfind(self.mark)
         if first < 0:
-            raise TemplateProblem(
-                f"the model's chat template leaves out turn {number + 1}, role {message['role']}"
-            )
+            raise TemplateProblem(f"the model's chat template leaves out turn {number + 1}, role {message['role']}")
         text = self.text
         # The mark is not in the text, so the shared beginning ends at the mark or before it, and so with the end.
         start = first if text.startswith(other[:first]) else len(os.path.commonprefix([text, other[:first]]))

@@ -30,9 +30,7 @@ def permutation(seed: int, digest: str, epoch: int, count: int) -> list[int]:
     return sorted(range(count), key=rank)
 
 
-def group(
-    order: Iterable[int], lengths: Sequence[int], batch_tokens: int, batch_examples: int
-) -> list[array[int]]:
+def group(order: Iterable[int], lengths: Sequence[int], batch_tokens: int, batch_examples: int) -> list[array[int]]:
     """Cut ``order`` into steps of at most ``batch_tokens`` tokens and ``batch_examples`` examples.
 
     An example that alone is over the budget is a step of its own: the budget bounds, it never drops.
@@ -58,9 +56,7 @@ def plan(
     return [
         step
         for epoch in range(epochs)
-        for step in group(
-            permutation(seed, digest, epoch, len(lengths)), lengths, batch_tokens, batch_examples
-        )
+        for step in group(permutation(seed, digest, epoch, len(lengths)), lengths, batch_tokens, batch_examples)
     ]
 
 

@@ -98,9 +98,9 @@ class Renderer:
         self.length_max = length_max
         self.bos: int | None = tokenizer.bos_token_id
         self.eos: int | None = tokenizer.eos_token_id
-        special = {
-            token.content for token in tokenizer.added_tokens_decoder.values() if token.special
-        } | set(tokenizer.all_special_tokens)
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special} | set(
+            tokenizer.all_special_tokens
+        )
         special.discard(tokenizer.bos_token)
         # BOS may be EOS too (GPT-2's family): then it does end turns.
         ends = [token for token in KNOWN_END_TOKENS if token in special]

@@ -44,6 +44,8 @@ class TrainerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         checkpoint_every_seconds: longest stretch of learning a crash may cost while a batch trains; 0 turns it off.
         checkpoint_every_steps: also after so many steps; ``None`` leaves it to the seconds.
         slice_seconds: how long the engine trains before the Trainer looks at its mailbox.
+        slice_steps: at most so many steps in one slice; ``None`` leaves it to the seconds.
+        look_again_seconds: how often a refused commit or missing space is asked for again.
         max_attempts: tries of a batch that stumbles over something transient.
         retry_seconds: wait before the second try; doubles with each.
     """
@@ -74,6 +76,8 @@ class TrainerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_every_seconds: Seconds = 120.0
     checkpoint_every_steps: Count | None = None
     slice_seconds: Annotated[float, Meta(gt=0)] = 1.0
+    slice_steps: Count | None = None
+    look_again_seconds: Annotated[float, Meta(ge=1, le=3600)] = 15.0
     max_attempts: Count = 3
     retry_seconds: Seconds = 2.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runtime.simulation.clock import SimClock
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.faults import (
     Fault,
@@ -33,6 +34,7 @@ __all__ = [
     "PowerCut",
     "PowerLost",
     "ShortWrite",
+    "SimClock",
     "SimDeadlock",
     "SimDevice",
     "SimDisk",

@@ -9,8 +9,8 @@ It stands behind ``runtime.disk.DiskPort`` and raises the same errors as the rea
 - After a power cut every primitive raises ``PowerLost``, for ever; ``reboot`` gives a new disk with what survived, so
   no leftover of a dead program can touch it.
 
-Not modelled: hard links, device boundaries (EXDEV), permissions, writes anywhere but at the end, read errors other than
-``corrupt``, and hardware that lies about a flush.
+Not modelled: hard links, device boundaries (EXDEV), permissions, writes anywhere but at the end (so two handles on one
+file do not overwrite each other), read errors other than ``corrupt``, and hardware that lies about a flush.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from runtime.disk import FileStat, Kind
 from runtime.simulation.faults import (
     Fault,
     IoError,
-    NoSpace,
     PowerCut,
     PowerLost,
     ShortWrite,

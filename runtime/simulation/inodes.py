@@ -141,9 +141,9 @@ class Journal:
     - all earlier operations in a folder that was removed;
     - for a rename, whatever gave the destination folder its own name.
 
-    So a rename is in both folders or in neither, and a file never vanishes from both, whichever is synced. Stricter than
-    ext4, where syncing any folder commits everything before it, and as strict as POSIX in what portable programs must
-    do: a file created in a new folder is lost with it unless the folder's parent is synced too.
+    So a rename is in both folders or in neither, and a file never vanishes from both, whichever is synced. Stricter
+    than ext4, where syncing any folder commits everything before it, and as strict as POSIX in what portable programs
+    must do: a file created in a new folder is lost with it unless the folder's parent is synced too.
     """
 
     def __init__(self) -> None:

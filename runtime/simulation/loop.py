@@ -17,6 +17,7 @@ canary test holds them. It knows no sockets, subprocesses or threads: each of th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import heapq
@@ -28,12 +29,14 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor
 from contextvars import Context
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = 86_400.0
@@ -194,10 +197,12 @@ class SimLoop(asyncio.BaseEventLoop):
         task.add_done_callback(_stop_loop_of)
         try:
             self.run_forever()
-            return task.result()
+            result: T = task.result()
         except BaseException as error:
             self._halted = self._halted or error
             raise
+        else:
+            return result
         finally:
             self._end()
             if collecting:
@@ -259,10 +264,17 @@ class SimLoop(asyncio.BaseEventLoop):
             raise SimLivelock(self.dump(f"{self._steps_per_instant} steps and no time has passed"))
         self._collect()
 
-    def _round(self) -> list[tuple[int, int, Any]]:
+    def _round(self) -> Sequence[tuple[int, int, Any]]:
         """Empty the ready queue and say in which order its handles run."""
         ready = self._ready
-        alone = len(ready) == 1
+        if len(ready) == 1:  # the most common round, and one that needs no key
+            handle = ready.popleft()
+            task = getattr(handle._callback, "__self__", None)
+            if type(task) is not SimTask:
+                return ((_CALLBACKS, self._rounds, handle),)
+            task.slipped = 0
+            task.step += 1
+            return ((task.lane, task.step, handle),)
         order: list[tuple[int, int, int, int, Any]] = []
         slipping: list[Any] = []
         plain_key = mix(self._key ^ (self._rounds * _GOLDEN))
@@ -273,13 +285,12 @@ class SimLoop(asyncio.BaseEventLoop):
             if type(task) is not SimTask:
                 order.append((plain_key, position, _CALLBACKS, self._rounds, handle))
                 continue
-            lane, step = task.lane, task.step
-            if not alone and self._slips(task):
+            if task.slipped < self._slip_most and self._slips(task):
                 slipping.append(handle)
                 continue
             task.slipped = 0
-            task.step = step + 1
-            order.append((mix(self._key + lane * _GOLDEN ^ step << 20), position, lane, step, handle))
+            task.step = step = task.step + 1
+            order.append((mix(self._key + task.lane * _GOLDEN ^ step << 20), position, task.lane, step, handle))
         ready.clear()
         ready.extend(slipping)
         # Positions are unique, so the handles themselves are never compared.
@@ -287,8 +298,7 @@ class SimLoop(asyncio.BaseEventLoop):
         return [(lane, step, handle) for _, _, lane, step, handle in order]
 
     def _slips(self, task: SimTask) -> bool:
-        if task.slipped >= self._slip_most:
-            return False
+        """Is the task passed over in this round? As its number, its step and how often it was, have it."""
         if mix(self._slip_key + task.lane * _GOLDEN ^ task.step << 20 ^ task.slipped) % self._slip_one_in:
             return False
         task.slipped += 1
@@ -304,7 +314,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def create_task(self, coro: Any, *, name: object = None, context: Context | None = None) -> SimTask:
         """Tasks are numbered by this loop: asyncio's own names count through the whole process."""
-        self._check_closed()
+        self._check_closed()  # type: ignore[attr-defined]
         self._lanes = lane = self._lanes + 1
         task = SimTask(coro, loop=self, name=str(name) if name else f"task-{lane}", context=context)
         task.lane, task.step, task.slipped = lane, 0, 0
@@ -312,10 +322,10 @@ class SimLoop(asyncio.BaseEventLoop):
         return task
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Equal times run in the order they were asked for. ``inf`` is no timer at all: nothing waits for it."""
-        self._check_closed()
+        self._check_closed()  # type: ignore[attr-defined]
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         if when != math.inf:
             self._timer_count += 1
@@ -332,7 +342,7 @@ class SimLoop(asyncio.BaseEventLoop):
             heapq.heapify(self._timers)
             self._cancelled_timers = 0
 
-    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:  # noqa: ARG002  (there are no threads)
         """Run ``func`` on the loop itself, whole, after a virtual latency. ``executor`` is not used."""
         return self.run_later(lambda: func(*args), latency(self.random("executor")))
 
@@ -364,7 +374,7 @@ class SimLoop(asyncio.BaseEventLoop):
         return future
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         if threading.get_ident() != self._owner:
             escape = SimEscape(f"thread {threading.current_thread().name!r} called into the simulation: {callback!r}")
@@ -374,7 +384,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     # Signals, delivered by the simulation instead of the kernel.
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         self._signals[sig] = (callback, args)
 
     def remove_signal_handler(self, sig: int) -> bool:
@@ -400,15 +410,16 @@ class SimLoop(asyncio.BaseEventLoop):
         return "\n".join(lines)
 
     def _end(self) -> None:
+        tasks = list(self._tasks.values())  # held here, because closing drops what was about to run
         for farewell in self._farewells:
             farewell()
         self.close()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for task in list(self._tasks.values()):
+            for task in tasks:
                 if self._halted is not None:
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
-                    task._log_traceback = False  # type: ignore[attr-defined]
+                    task._log_traceback = False
                 if not task.done():
                     _throw_away(task.get_coro())
         self._timers.clear()
@@ -449,8 +460,7 @@ def _waits_in(coro: Any) -> str:
 def _throw_away(coro: Any) -> None:
     """Close a coroutine now: left to the collector, its ``finally`` would run in the middle of another universe."""
     for _ in range(64):  # each await in a ``finally`` needs one more
-        try:
+        # Whatever a dead program says is of no interest.
+        with contextlib.suppress(BaseException):
             coro.close()
-        except BaseException:  # noqa: BLE001  (whatever a dead program says is of no interest)
-            continue
-        return
+            return

@@ -63,9 +63,7 @@ def test_the_lock_notes_pid_and_start(tmp_path: Path) -> None:
     assert living_pid(tmp_path) is None
 
 
-def test_a_second_daemon_is_refused_and_told_the_living_pid(
-    tmp_path: Path, holder: subprocess.Popen[str]
-) -> None:
+def test_a_second_daemon_is_refused_and_told_the_living_pid(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     assert living_pid(tmp_path) == holder.pid
     with pytest.raises(OperatorError) as caught, HomeLock(tmp_path):
         pytest.fail("two daemons on one home")
@@ -100,9 +98,7 @@ def test_a_child_process_does_not_keep_the_lock_alive(tmp_path: Path) -> None:
         child.communicate(b"\n")
 
 
-def test_a_passing_look_does_not_turn_a_starting_daemon_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_passing_look_does_not_turn_a_starting_daemon_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader holds the lock, shared, while the daemon takes it; the daemon must ask again."""
     (tmp_path / "state").mkdir()
     reader = os.open(tmp_path / LOCK, os.O_RDONLY | os.O_CREAT)
@@ -137,6 +133,7 @@ def test_a_lock_file_replaced_while_it_is_being_taken_is_not_mistaken_for_the_lo
 
     monkeypatch.setattr(module, "_is_still", swap_once)
     with HomeLock(tmp_path):
+        assert swapped
         assert living_pid(tmp_path) == os.getpid()
 
 

@@ -74,8 +74,7 @@ def test_what_the_file_says_is_taken() -> None:
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
     what = refused(
-        "\n[trainer]\nepochs = 0\nlearning_rate = '1e-4'\nephocs = 3\n\n[trainr]\n"
-        "\n[consolidator]\nat = '03:00'\n"
+        "\n[trainer]\nepochs = 0\nlearning_rate = '1e-4'\nephocs = 3\n\n[trainr]\n\n[consolidator]\nat = '03:00'\n"
     )
     assert what.splitlines() == [
         "5 problems",
@@ -158,9 +157,9 @@ def test_a_struct_inside_a_section_is_checked_key_by_key_too() -> None:
         compose(text, {"server": Server}, file="f")
     assert "f:3: server.address.port: expected int >= 1, found 0 (int)" in caught.value.what
     assert "f:4: server.address.hots: unknown key; did you mean host?" in caught.value.what
-    assert compose("[server.address]\nhost = 'h'\n", {"server": Server}, file="f").take(
-        "server", Server
-    ) == Server(Address("h"))
+    assert compose("[server.address]\nhost = 'h'\n", {"server": Server}, file="f").take("server", Server) == Server(
+        Address("h")
+    )
 
 
 def test_lines_are_found_behind_strings_arrays_and_comments_that_span_lines() -> None:
@@ -171,6 +170,7 @@ c = 1
 """
 d = [ # ]
   "]", 'x = 1',
+  [3],
   2,
 ]
 
@@ -185,14 +185,14 @@ k = 1
     assert key_lines(text) == {
         ("a",): 2,
         ("d",): 6,
-        ("quoted name",): 11,
-        ("quoted name", "x"): 11,
-        ("quoted name", "x", "e"): 12,
-        ("quoted name", "x", "e", "f"): 12,
-        ("quoted name", "x", "i"): 13,
-        ("list",): 15,
-        ("list", "j"): 16,
-        ("list", "k"): 17,
+        ("quoted name",): 12,
+        ("quoted name", "x"): 12,
+        ("quoted name", "x", "e"): 13,
+        ("quoted name", "x", "e", "f"): 13,
+        ("quoted name", "x", "i"): 14,
+        ("list",): 16,
+        ("list", "j"): 17,
+        ("list", "k"): 18,
     }
 
 

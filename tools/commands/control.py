@@ -168,9 +168,10 @@ def _ended(home: Path, pid: int, wish: str) -> OperatorError:
 
 def _refused(before: dict[str, Any], status: dict[str, Any]) -> bool:
     error = status["last_error"]
-    return (
-        isinstance(error, dict) and error != before["last_error"] and str(error.get("code", "")).startswith("NF-MERGE-")
-    )
+    if not isinstance(error, dict) or error == before["last_error"]:
+        return False
+    # A night may be refused for want of space too; the message says whose trouble it is.
+    return str(error.get("code", "")).startswith("NF-MERGE-") or str(error.get("message", "")).startswith("night ")
 
 
 def _night(last: object) -> str:

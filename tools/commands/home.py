@@ -73,23 +73,24 @@ def read_status(home: Path) -> dict[str, Any]:
         elif said != "stopped":
             status["state"] = "crashed"
             status["reason"] = f"pid {written.get('pid')} is gone; it was {said}"
-    elif written is None or said in ("stopped", "crashed") or written.get("pid") not in (pid, None):
-        # The lock is held by a daemon that has not written its first status: what lies there is its
-        # forerunner's.
+    elif written is None or (pid and written.get("pid") != pid):
+        # The lock is held by a daemon that has not written its first status: what lies there is its forerunner's.
         status.update(state="idle", reason="starting", pid=pid or None, batch=None)
-    else:
-        status["pid"] = pid or written.get("pid")
+    elif said == "stopped":
+        # Its last word is written, and it lets go of the home in a moment.
+        status.update(state="idle", reason="stopping")
     return status
 
 
 def waiting_names(home: Path) -> list[str]:
     """Names in the inbox that a daemon would take, in order of arrival."""
-    found: list[tuple[int, str]] = []
     try:
         with os.scandir(home / "inbox") as entries:
-            for entry in entries:
-                if entry.name.endswith(".jsonl") and not entry.name.startswith("."):
-                    found.append((entry.stat(follow_symlinks=False).st_ctime_ns, entry.name))
+            found = [
+                (entry.stat(follow_symlinks=False).st_ctime_ns, entry.name)
+                for entry in entries
+                if entry.name.endswith(".jsonl") and not entry.name.startswith(".")
+            ]
     except OSError:
         return []  # No inbox, or a file went while we looked: this is a view, and the daemon's scan decides.
     return [name for _, name in sorted(found)]

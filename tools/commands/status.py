@@ -44,7 +44,7 @@ def page(found: dict[str, Any], home: Path, *, colour: bool = False) -> str:
     """The status for people: one line for each thing there is something to say about."""
     lines = [_headline(found, colour)]
     for label, words in (
-        ("why", shown(found["reason"])),
+        ("why", _reason(found)),
         ("now", _batch(found)),
         ("queue", _queue(found["queue"])),
         ("files", _counts(found["counts"])),
@@ -74,15 +74,22 @@ def _headline(found: dict[str, Any], colour: bool) -> str:
     parts = [f"{dot} {words}"]
     if found["pid"]:
         parts.append(f"pid {found['pid']}")
-    if found["pid"] and found.get("uptime_s"):
-        parts.append(f"up {_span(found['uptime_s'])}")
+    uptime_s = found.get("uptime_s") or _age_s(found.get("started"))
+    if found["pid"] and uptime_s is not None:
+        parts.append(f"up {_span(uptime_s)}")
     return "  ".join(parts)
+
+
+def _reason(found: dict[str, Any]) -> str:
+    batch = found["batch"]
+    told_below = isinstance(batch, dict) and found["reason"] == batch.get("name")
+    return "" if told_below else shown(found["reason"] or "")
 
 
 def _batch(found: dict[str, Any]) -> str:
     batch = found["batch"]
     if not isinstance(batch, dict):
-        return shown(found.get("progress") or "") if isinstance(found.get("progress"), str) else ""
+        return ""
     parts = [shown(batch.get("name", "?"))]
     step, steps = batch.get("step"), batch.get("steps")
     if isinstance(step, int) and isinstance(steps, int) and steps > 0:
@@ -109,10 +116,13 @@ def _counts(counts: dict[str, Any]) -> str:
 
 
 def _model(found: dict[str, Any]) -> str:
+    model = shown(found["base_model"])
+    if found.get("base"):
+        model += f" with night {shown(found['base'])}"
     if not found["adapter_id"]:
-        return shown(found["base_model"])
+        return model
     return (
-        f"{shown(found['base_model'])}  adapter {shown(found['adapter_id'])} (step {found['adapter_step']:,})  "
+        f"{model}  adapter {shown(found['adapter_id'])} (step {found['adapter_step']:,})  "
         f"generation {found['generation']}  {found['global_step']:,} steps in all"
     ).strip()
 
@@ -134,7 +144,7 @@ def _fields(table: dict[str, Any]) -> str:
 
 
 def _disk(disk: dict[str, Any] | None) -> str:
-    if not isinstance(disk, dict) or disk.get("free_bytes") is None:
+    if not isinstance(disk, dict) or not (disk.get("free_bytes") or disk.get("needed_bytes")):
         return ""
     words = f"{_size(disk['free_bytes'])} free"
     if disk.get("needed_bytes"):

@@ -1,0 +1,1 @@
+"""The Checkpointer's room: owns state/ and snapshots/, and replaces HEAD, the only commit there is."""

@@ -1,0 +1,160 @@
+"""The records under ``state/``: HEAD, which is the commit, and MANIFEST.json, which makes a folder checkable.
+
+Knows nothing of how they are written; see ``store``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from messages import SCHEMA, Delta, LearningState
+from runtime.errors import EXIT_CONFIG, OperatorError
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+HEAD_PATH = "state/HEAD"
+GENERATIONS = "state/generations"
+DELTAS = "state/deltas"
+SET_ASIDE = "state/set_aside"
+SNAPSHOTS = "snapshots"
+MANIFEST = "MANIFEST.json"
+TRAINER_STATE = "trainer_state.json"
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One file of a folder: ``digest`` is ``blake3:<hex>`` of its content."""
+
+    size: int
+    digest: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a generation, snapshot or delta folder must hold, and where it belongs.
+
+    Enough to rebuild HEAD from: ``ledger`` lists the nights in force, ``deltas`` all of them with their digests.
+    """
+
+    schema: int
+    generation: int
+    parent: int
+    when: str
+    why: str
+    global_step: int
+    adapter_id: str
+    adapter_step: int
+    base_fingerprint: str
+    model_path: str
+    ledger: tuple[str, ...]
+    deltas: tuple[Delta, ...]
+    files: Mapping[str, FileEntry]
+    versions: Mapping[str, str]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A generation that HEAD keeps: enough to put it in force by replacing HEAD, and to check it before."""
+
+    generation: int
+    path: str
+    manifest: str
+    when: str
+    why: str
+    global_step: int
+    adapter_id: str
+    adapter_step: int
+    model_path: str
+    ledger: tuple[str, ...]
+    size_bytes: int
+    last_batch: str = ""
+    pinned: bool = False
+
+
+class Night(msgspec.Struct, frozen=True):
+    """One committed night: ``generation`` is the fresh adapter it began, ``folded`` the one it ended."""
+
+    night: str
+    generation: int
+    folded: int
+    model_path: str
+    when: str
+
+
+class Head(msgspec.Struct, frozen=True):
+    """``state/HEAD``. Replacing it is the only commit there is.
+
+    Attributes:
+        number: grows by one with each replacement.
+        generation, generation_path, model_path: what is in force; ``model_path`` ``""`` is the pristine base.
+        ledger: names of the nights in force, oldest first; ``deltas`` knows every night there ever was.
+        kept: every generation that may be put in force again, newest last; all else is rubbish.
+    """
+
+    schema: int
+    number: int
+    generation: int
+    generation_path: str
+    model_path: str
+    base_fingerprint: str
+    when: str
+    ledger: tuple[str, ...] = ()
+    deltas: tuple[Delta, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    nights: tuple[Night, ...] = ()
+
+    @property
+    def in_force(self) -> Kept:
+        """The kept generation that HEAD names."""
+        return next(kept for kept in self.kept if kept.generation == self.generation)
+
+    @property
+    def next_generation(self) -> int:
+        """A number above every generation HEAD knows. Numbers are compared as numbers, never as names."""
+        return max((kept.generation for kept in self.kept), default=0) + 1
+
+    def deltas_in_force(self) -> tuple[Delta, ...]:
+        """The ledger's deltas, oldest first."""
+        known = {delta.night: delta for delta in self.deltas}
+        return tuple(known[night] for night in self.ledger)
+
+    def models_needed(self) -> tuple[str, ...]:
+        """Merged models that kept generations stand on."""
+        return tuple(sorted({kept.model_path for kept in self.kept if kept.model_path}))
+
+
+def generation_path(number: int) -> str:
+    """``state/generations/000042``."""
+    return f"{GENERATIONS}/{number:06d}"
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """Readable JSON with a final newline: a person may look at any of these files."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def decode_state(data: bytes, where: str) -> LearningState:
+    """Read ``trainer_state.json``."""
+    return decode(data, LearningState, where)
+
+
+def decode(data: bytes, record: type[S], where: str) -> S:
+    """Read one of our records.
+
+    Raises:
+        msgspec.MsgspecError: it is damaged.
+        OperatorError: a newer version of the program wrote it.
+    """
+    schema = msgspec.json.decode(data, type=_Versioned).schema
+    if schema > SCHEMA:
+        raise OperatorError(
+            "NF-STATE-004",
+            f"{where} has schema {schema}; this version of nightfold reads up to {SCHEMA}",
+            hint="install the newer version that wrote it; nothing was changed",
+            exit_code=EXIT_CONFIG,
+        )
+    return msgspec.json.decode(data, type=record)
+
+
+class _Versioned(msgspec.Struct):
+    schema: int

@@ -1,0 +1,475 @@
+"""The commit protocol: how learning gets under ``state/`` and back. Synchronous; each method is one I/O job.
+
+Invariants:
+    1. State changes by replacing HEAD, after all that it names is written, synced and read back.
+    2. HEAD never names what is gone: what retention takes leaves HEAD first and the disk second.
+    3. What is loaded was compared with its manifest, and the manifest with HEAD.
+    4. Pristine base and deltas are never modified.
+Knows nothing of training: files are bytes, state is counters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import posixpath
+from collections.abc import Mapping
+
+import msgspec
+
+from actors.checkpointer.head import (
+    DELTAS,
+    GENERATIONS,
+    HEAD_PATH,
+    MANIFEST,
+    SET_ASIDE,
+    SNAPSHOTS,
+    TRAINER_STATE,
+    FileEntry,
+    Head,
+    Kept,
+    Manifest,
+    Night,
+    decode,
+    decode_state,
+    encode,
+    generation_path,
+)
+from messages import SCHEMA, Delta, LearningState, StateInForce
+from runtime import durable
+from runtime.disk import DiskPort
+from runtime.errors import EXIT_CONFIG, EXIT_USAGE, OperatorError
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+SET_ASIDE_KEPT = 3
+
+
+class Damaged(Exception):
+    """A folder disagrees with its manifest, or a manifest with HEAD; the text says how."""
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """What start-up found and did. ``damage``: (what, why, what is used instead)."""
+
+    head: Head | None
+    removed: tuple[str, ...]
+    set_aside: tuple[str, ...]
+    damage: tuple[tuple[str, str, str], ...]
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    """What retention deleted, and what would not go."""
+
+    deleted: tuple[str, ...]
+    stuck: tuple[str, ...]
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what produced the weights, for the manifest. Read from metadata: nothing heavy is imported."""
+    found = {}
+    for name in ("nightfold", "torch", "transformers", "peft", "accelerate", "safetensors"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def verify(disk: DiskPort, folder: str, manifest_digest: str = "") -> Manifest:
+    """Compare every file of a folder with its manifest, and the manifest with the digest HEAD has of it.
+
+    Raises:
+        Damaged: a difference; ``OSError`` of reading counts as one.
+    """
+    try:
+        raw = disk.read(posixpath.join(folder, MANIFEST))
+        if manifest_digest and durable.digest_of_bytes(raw) != manifest_digest:
+            raise Damaged(f"{folder}/{MANIFEST} is not the one that was committed")
+        manifest = decode(raw, Manifest, f"{folder}/{MANIFEST}")
+        present = set(disk.listdir(folder)) - {MANIFEST}
+        if present != set(manifest.files):
+            odd = ", ".join(sorted(present ^ set(manifest.files)))
+            raise Damaged(f"{folder} has missing or unknown files: {odd}")
+        for name, entry in sorted(manifest.files.items()):
+            path = posixpath.join(folder, name)
+            found = disk.stat(path)
+            if found is None or found.size != entry.size:
+                size = "missing" if found is None else f"{found.size} bytes"
+                raise Damaged(f"{path} is {size}, expected {entry.size} bytes")
+            if durable.digest_of(disk, path) != entry.digest:
+                raise Damaged(f"{path} has other content than was committed")
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Damaged(f"{folder}: {error}") from error
+    return manifest
+
+
+class Store:
+    """Everything under ``state/`` and ``snapshots/``. One instance writes; ``open`` comes first."""
+
+    def __init__(self, disk: DiskPort, *, keep_generations: int, keep_snapshots: int, keep_nights: int) -> None:
+        self._disk = disk
+        self._keep_generations = keep_generations
+        self._keep_snapshots = keep_snapshots
+        self._keep_nights = keep_nights
+        self.head: Head | None = None
+
+    # Start-up.
+
+    def open(self) -> Opened:
+        """Make the folders, read HEAD, verify what is in force, fall back if it is damaged, sweep what nothing reaches.
+
+        Raises:
+            OperatorError: NF-STATE-002 nothing sound is left; NF-STATE-004 written by a newer version.
+        """
+        for folder in ("state", GENERATIONS, DELTAS, "state/batches", SNAPSHOTS):
+            durable.ensure_directory(self._disk, folder)
+        damage: list[tuple[str, str, str]] = []
+        self.head = self._read_head(damage)
+        if self.head is not None:
+            self.head = self._sound(self.head, damage)
+        elif damage or self._anything_committed():
+            self.head = self._recovered(damage)
+        removed: list[str] = []
+        for folder in (".", "state", GENERATIONS, DELTAS, SNAPSHOTS):
+            removed += durable.sweep(self._disk, folder)
+        set_aside, gone = self._sweep_unreached()
+        if self.head is not None:
+            self._show_current()
+        return Opened(self.head, (*removed, *gone), set_aside, tuple(damage))
+
+    def _read_head(self, damage: list[tuple[str, str, str]]) -> Head | None:
+        if self._disk.stat(HEAD_PATH) is None:
+            return None
+        try:
+            head = decode(self._disk.read(HEAD_PATH), Head, HEAD_PATH)
+        except msgspec.MsgspecError as error:
+            damage.append((HEAD_PATH, str(error), "rebuilt from the newest sound generation"))
+            return None
+        return head
+
+    def _sound(self, head: Head, damage: list[tuple[str, str, str]]) -> Head:
+        """``head`` if what it puts in force is sound, else one that puts the newest sound generation in force."""
+        wanted = [head.in_force, *(kept for kept in reversed(head.kept) if kept.generation != head.generation)]
+        broken: list[Kept] = []
+        for kept in wanted:
+            try:
+                verify(self._disk, kept.path, kept.manifest)
+            except Damaged as error:
+                broken.append(kept)
+                damage.append((kept.path, str(error), ""))
+                continue
+            if not broken:
+                return head
+            damage[:] = [(what, why, instead or kept.path) for what, why, instead in damage]
+            return self._put_in_force(self._without(head, broken), kept)
+        return self._recovered(damage)
+
+    def _without(self, head: Head, broken: list[Kept]) -> Head:
+        """Set the damaged folders aside and forget them; they are kept for whoever wants to look."""
+        for kept in broken:
+            self._set_aside(kept.path)
+        gone = {kept.generation for kept in broken}
+        return msgspec.structs.replace(head, kept=tuple(kept for kept in head.kept if kept.generation not in gone))
+
+    def _recovered(self, damage: list[tuple[str, str, str]]) -> Head:
+        """HEAD is lost or reaches nothing sound: the newest sound generation, else the newest sound snapshot."""
+        for folder in self._all_folders():
+            try:
+                manifest = verify(self._disk, folder)
+            except Damaged as error:
+                damage.append((folder, str(error), ""))
+                continue
+            if folder.startswith(SNAPSHOTS):
+                path = generation_path(manifest.generation)
+                if self._disk.stat(path) is not None:
+                    self._set_aside(path)
+                durable.write_directory(self._disk, path, durable.copy_files(self._disk, folder))
+                folder = path  # noqa: PLW2901 - the snapshot is now a generation again
+            raw = self._disk.read(posixpath.join(folder, MANIFEST))
+            kept = self._kept(folder, manifest, raw)
+            damage[:] = [(what, why, instead or folder) for what, why, instead in damage]
+            empty = Head(SCHEMA, 0, 0, "", "", manifest.base_fingerprint, manifest.when, deltas=manifest.deltas)
+            return self._put_in_force(msgspec.structs.replace(empty, kept=(kept,)), kept)
+        told = "\n  ".join(f"{what}: {why}" for what, why, _ in damage)
+        raise OperatorError(
+            "NF-STATE-002",
+            f"no sound generation and no sound snapshot is left:\n  {told}",
+            hint="nothing was deleted; restore state/ or snapshots/ from a backup, or move state/ away to begin anew",
+            exit_code=EXIT_CONFIG,
+        )
+
+    def _all_folders(self) -> list[str]:
+        generations = sorted((name for name in self._disk.listdir(GENERATIONS) if name.isdigit()), key=int)
+        snapshots = [name for name in self._disk.listdir(SNAPSHOTS) if not name.startswith(".")]
+        return [
+            *(f"{GENERATIONS}/{name}" for name in reversed(generations)),
+            *(f"{SNAPSHOTS}/{name}" for name in reversed(snapshots)),
+        ]
+
+    def _anything_committed(self) -> bool:
+        return bool(self._all_folders())
+
+    def _sweep_unreached(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What HEAD does not reach: a sound generation is set aside, anything else removed."""
+        reached = {kept.path for kept in self.head.kept} if self.head else set()
+        reached |= {delta.path for delta in self.head.deltas} if self.head else set()
+        set_aside: list[str] = []
+        removed: list[str] = []
+        for folder in (GENERATIONS, DELTAS):
+            for name in self._disk.listdir(folder):
+                path = f"{folder}/{name}"
+                if path in reached:
+                    continue
+                try:
+                    verify(self._disk, path)
+                except Damaged:
+                    durable.remove(self._disk, path)
+                    removed.append(path)
+                else:
+                    self._set_aside(path)
+                    set_aside.append(path)
+        return tuple(set_aside), tuple(removed)
+
+    def _set_aside(self, path: str) -> None:
+        durable.ensure_directory(self._disk, SET_ASIDE)
+        kind = posixpath.basename(posixpath.dirname(path))
+        target = f"{SET_ASIDE}/{kind}-{posixpath.basename(path)}"
+        durable.remove(self._disk, target)
+        durable.move_file(self._disk, path, target)
+        for name in sorted(self._disk.listdir(SET_ASIDE))[:-SET_ASIDE_KEPT]:
+            durable.remove(self._disk, f"{SET_ASIDE}/{name}")
+
+    # Reading.
+
+    def in_force(self) -> StateInForce:
+        """What HEAD names, verified now.
+
+        Raises:
+            Damaged: it has changed since; ``open`` heals.
+        """
+        head = self.head
+        if head is None:
+            return StateInForce(generation=0, path="", state=LearningState(), ledger=(), model_path="")
+        kept = head.in_force
+        verify(self._disk, kept.path, kept.manifest)
+        raw = self._disk.read(posixpath.join(kept.path, TRAINER_STATE))
+        return StateInForce(
+            generation=kept.generation,
+            path=kept.path,
+            state=decode_state(raw, f"{kept.path}/{TRAINER_STATE}"),
+            ledger=head.deltas_in_force(),
+            model_path=head.model_path,
+            models_needed=head.models_needed(),
+        )
+
+    # Committing.
+
+    def commit(self, files: Mapping[str, bytes], state: LearningState, why: str, now: str) -> Kept:
+        """Write a generation and put it in force. ``OSError``: the one before is still in force."""
+        head = self.head or Head(SCHEMA, 0, 0, "", "", state.base_fingerprint, now)
+        kept = self._write_generation(head, files, state, why, now, head.model_path, head.ledger)
+        self.head = self._put_in_force(
+            self._trimmed(msgspec.structs.replace(head, kept=(*head.kept, kept)), kept), kept
+        )
+        self._show_current()
+        return kept
+
+    def commit_night(
+        self,
+        files: Mapping[str, bytes],
+        state: LearningState,
+        *,
+        night: str,
+        due_date: str,
+        folded: int,
+        model_path: str,
+        now: str,
+    ) -> Kept:
+        """The adapter of generation ``folded`` joins the ledger and the fresh adapter comes in force: one commit."""
+        head = self.head
+        if head is None or head.generation != folded:
+            raise Damaged(f"generation {folded} is no longer in force")
+        source = next(kept for kept in head.kept if kept.generation == folded)
+        delta = self._write_delta(head, source, night, due_date, now)
+        deltas = (*(known for known in head.deltas if known.night != night), delta)
+        head = msgspec.structs.replace(head, deltas=deltas)
+        kept = self._write_generation(head, files, state, f"night {night}", now, model_path, (*head.ledger, night))
+        nights = (*head.nights, Night(night, kept.generation, folded, model_path, now))
+        head = msgspec.structs.replace(head, kept=(*head.kept, kept), nights=nights)
+        self.head = self._put_in_force(self._trimmed(head, kept), kept)
+        self._show_current()
+        return kept
+
+    def _write_delta(self, head: Head, source: Kept, night: str, due_date: str, now: str) -> Delta:
+        path = f"{DELTAS}/{night}"
+        durable.remove(self._disk, path)  # of an earlier try whose commit did not come
+        manifest = verify(self._disk, source.path, source.manifest)
+        files = {name: self._disk.read(f"{source.path}/{name}") for name in ADAPTER_FILES if name in manifest.files}
+        raw = encode(self._manifest(head, files, manifest, now, f"night {night}"))
+        durable.write_directory(self._disk, path, {**files, MANIFEST: raw})
+        verify(self._disk, path, durable.digest_of_bytes(raw))
+        return Delta(night, path, durable.digest_of_bytes(raw), due_date, source.global_step, source.generation)
+
+    def _manifest(self, head: Head, files: Mapping[str, bytes], of: Manifest, now: str, why: str) -> Manifest:
+        entries = {name: FileEntry(len(data), durable.digest_of_bytes(data)) for name, data in files.items()}
+        return msgspec.structs.replace(of, files=entries, when=now, why=why, ledger=head.ledger, deltas=head.deltas)
+
+    def _write_generation(
+        self,
+        head: Head,
+        files: Mapping[str, bytes],
+        state: LearningState,
+        why: str,
+        now: str,
+        model_path: str,
+        ledger: tuple[str, ...],
+    ) -> Kept:
+        number = head.next_generation
+        path = generation_path(number)
+        durable.remove(self._disk, path)  # of an earlier try whose commit did not come
+        content = {**files, TRAINER_STATE: encode(state)}
+        manifest = Manifest(
+            schema=SCHEMA,
+            generation=number,
+            parent=head.generation,
+            when=now,
+            why=why,
+            global_step=state.global_step,
+            adapter_id=state.adapter_id,
+            adapter_step=state.adapter_step,
+            base_fingerprint=state.base_fingerprint,
+            model_path=model_path,
+            ledger=ledger,
+            deltas=head.deltas,
+            files={name: FileEntry(len(data), durable.digest_of_bytes(data)) for name, data in content.items()},
+            versions=library_versions(),
+        )
+        raw = encode(manifest)
+        durable.write_directory(self._disk, path, {**content, MANIFEST: raw})
+        try:
+            verify(self._disk, path, durable.digest_of_bytes(raw))
+        except Damaged as error:
+            raise OSError(5, f"read back differently from what was written: {error}", path) from error
+        last = state.cursor.batch if state.cursor else (state.unfiled[-1].batch if state.unfiled else "")
+        return self._kept(path, manifest, raw, last)
+
+    def _kept(self, path: str, manifest: Manifest, raw: bytes, last_batch: str = "") -> Kept:
+        return Kept(
+            generation=manifest.generation,
+            path=path,
+            manifest=durable.digest_of_bytes(raw),
+            when=manifest.when,
+            why=manifest.why,
+            global_step=manifest.global_step,
+            adapter_id=manifest.adapter_id,
+            adapter_step=manifest.adapter_step,
+            model_path=manifest.model_path,
+            ledger=manifest.ledger,
+            size_bytes=sum(entry.size for entry in manifest.files.values()) + len(raw),
+            last_batch=last_batch,
+        )
+
+    def _put_in_force(self, head: Head, kept: Kept) -> Head:
+        """The commit: one atomic replacement of HEAD."""
+        new = msgspec.structs.replace(
+            head,
+            number=head.number + 1,
+            generation=kept.generation,
+            generation_path=kept.path,
+            model_path=kept.model_path,
+            ledger=kept.ledger,
+            when=kept.when,
+            kept=tuple(sorted(head.kept, key=lambda k: k.generation)),
+        )
+        raw = encode(new)
+        try:
+            durable.write_file(self._disk, HEAD_PATH, raw)
+        except OSError:
+            # If only the last sync failed, HEAD already shows the new one: then its generation must not be taken for
+            # rubbish and written over by the next try.
+            with contextlib.suppress(OSError):
+                if self._disk.read(HEAD_PATH) == raw:
+                    self.head = new
+            raise
+        return new
+
+    def _show_current(self) -> None:
+        """Point ``current_model`` at the generation in force. A convenience for people: HEAD alone is the truth."""
+        assert self.head is not None, "there is something in force to show"
+        found = self._disk.stat("current_model")
+        if (
+            found is not None
+            and found.kind == "link"
+            and self._disk.readlink("current_model") == self.head.generation_path
+        ):
+            return
+        if found is None or found.kind == "link":
+            durable.replace_link(self._disk, self.head.generation_path, "current_model")
+
+    # Going back.
+
+    def put_back(self, target: str) -> Kept:
+        """Put a kept generation (``42``) or the state right after a night (``20261123T030000``) in force.
+
+        Raises:
+            OperatorError: NF-STATE-003 it is not kept; Damaged: it is kept and not sound.
+        """
+        head = self.head
+        nights = {night.night: night.generation for night in head.nights} if head else {}
+        number = nights.get(target, int(target) if target.isdigit() else -1)
+        wanted = next((kept for kept in head.kept if kept.generation == number), None) if head else None
+        if head is None or wanted is None:
+            known = ", ".join([*(str(kept.generation) for kept in head.kept), *nights]) if head else "none"
+            raise OperatorError(
+                "NF-STATE-003",
+                f"no kept generation or night is called {target!r} (kept: {known})",
+                hint="nightfold history HOME lists them",
+                exit_code=EXIT_USAGE,
+            )
+        verify(self._disk, wanted.path, wanted.manifest)
+        self.head = self._put_in_force(head, wanted)
+        self._show_current()
+        return wanted
+
+    # Retention.
+
+    def _trimmed(self, head: Head, newest: Kept) -> Head:
+        """``head`` without what retention no longer keeps; the files go later, in ``prune``."""
+        nights = head.nights[-self._keep_nights :] if self._keep_nights else ()
+        of_nights = {night.generation for night in nights} | {night.folded for night in nights}
+        recent = {kept.generation for kept in head.kept[-self._keep_generations :]}
+        stays = recent | of_nights | {newest.generation, head.generation}
+        return msgspec.structs.replace(
+            head, nights=nights, kept=tuple(kept for kept in head.kept if kept.pinned or kept.generation in stays)
+        )
+
+    def prune(self) -> Pruned:
+        """Delete generations and snapshots that HEAD or the count no longer keeps. One that will not go is told."""
+        deleted: list[str] = []
+        stuck: list[str] = []
+        for path in self._prunable():
+            try:
+                durable.remove(self._disk, path)
+            except OSError:
+                stuck.append(path)
+            else:
+                deleted.append(path)
+        return Pruned(tuple(deleted), tuple(stuck))
+
+    def _prunable(self) -> list[str]:
+        reached = {kept.path for kept in self.head.kept} if self.head else set()
+        generations = [f"{GENERATIONS}/{name}" for name in self._disk.listdir(GENERATIONS)]
+        snapshots = [f"{SNAPSHOTS}/{name}" for name in self._disk.listdir(SNAPSHOTS) if not durable.is_leftover(name)]
+        leftovers = [f"{SNAPSHOTS}/{name}" for name in self._disk.listdir(SNAPSHOTS) if durable.is_leftover(name)]
+        return [
+            *(path for path in generations if path not in reached),
+            *snapshots[: -self._keep_snapshots],
+            *leftovers,
+        ]
+
+    def snapshot(self, day: str) -> str:
+        """Copy the generation in force to ``snapshots/<day>`` unless that day has one; returns its path or ``""``."""
+        path = f"{SNAPSHOTS}/{day}"
+        if self.head is None or self._disk.stat(path) is not None:
+            return ""
+        # A copy, not a hard link: a link would share the damage that a snapshot is kept against.
+        durable.write_directory(self._disk, path, durable.copy_files(self._disk, self.head.generation_path))
+        return path

@@ -1,0 +1,264 @@
+"""The Consolidator: decides when a night is owed, has the merge made and proven, and sees it committed.
+
+A night is owed when the configured local time has passed since the adapter's first step and that local date has had no
+night yet; so it runs once for each date on which there is something to fold, at the next idle moment if the hour was
+missed. Until the commit, yesterday is in force; whatever goes wrong before it costs only the try.
+It is the one writer of ``consolidated_models/``.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from datetime import datetime, time, timedelta
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from actors.consolidator.merger import MergeDone, Merger, MergeRefused, MergeRequest
+from messages import (
+    AdapterBegun,
+    BeginAdapter,
+    CommitNight,
+    ConsolidateNow,
+    Delta,
+    InboxSurveyed,
+    LearningState,
+    NightClosed,
+    NightCommitted,
+    NightFinished,
+    NightRefused,
+    NightStarted,
+    NightVerified,
+    SpaceGranted,
+    SpaceNeeded,
+    StateInForce,
+    StateWanted,
+    TrainerYielded,
+    TrainingIdle,
+    YieldTrainer,
+)
+from runtime import Actor, AskFailed, durable, every, on
+
+MODELS = "consolidated_models"
+ASK_SECONDS = 120.0
+LOAD_SECONDS = 1800.0
+
+
+class ConsolidatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[consolidator]``.
+
+    Attributes:
+        at: local time of the night.
+        nightly: off leaves nights to ``nightfold consolidate``.
+        look_every_seconds: how often a missed or refused night is thought of again.
+        timeout_seconds: of the merge and its proof; then the child process is killed and yesterday stays.
+        retry_after_seconds: before a refused night is tried again.
+    """
+
+    at: time = time(3, 0)
+    nightly: bool = True
+    look_every_seconds: Annotated[float, Meta(ge=1, le=3600)] = 60.0
+    timeout_seconds: Annotated[float, Meta(ge=1)] = 1800.0
+    retry_after_seconds: Annotated[float, Meta(ge=0)] = 72_000.0
+
+
+def last_due(now: datetime, at: time) -> datetime:
+    """The newest moment not after ``now`` at which a night was due, as local wall time without its zone."""
+    local = now.replace(tzinfo=None)
+    today = datetime.combine(local.date(), at)
+    return today if local >= today else today - timedelta(days=1)
+
+
+def owed(now: datetime, at: time, learning_since: str | None, last_due_date: str) -> str:
+    """The local date whose night is owed, or ``""``.
+
+    Wall time is compared with wall time, so an hour that daylight saving repeats or skips is one hour of that date.
+    """
+    if learning_since is None:
+        return ""
+    due = last_due(now, at)
+    learnt = datetime.fromisoformat(learning_since).replace(tzinfo=None)
+    day = due.date().isoformat()
+    return day if learnt < due and day > last_due_date else ""
+
+
+class Consolidator(Actor):
+    """See the module. ``merger`` makes what merges and proves."""
+
+    settings: ConsolidatorSettings
+
+    def __init__(self, merger: Callable[[], Merger]) -> None:
+        self._make_merger = merger
+
+    async def on_start(self) -> None:
+        self._merger = self._make_merger()
+        self._commanded = False
+        self._inbox_waits = True  # until the first survey says otherwise
+        self._refused_at: float | None = None
+        # An earlier incarnation may have left the Trainer waiting for the end of its night.
+        await self.send(NightClosed(night="", committed=False))
+        await self._tidy()
+
+    async def _tidy(self) -> None:
+        """Remove what no commit reaches: partial merges, and models that no kept generation stands on."""
+        force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+        needed = {*force.models_needed, force.model_path}
+        try:
+            await self.blocking(lambda: self._remove_unneeded(needed))
+        except OSError:
+            return  # a delete that fails is tried at the next start or night; nothing depends on it
+
+    def _remove_unneeded(self, needed: set[str]) -> None:
+        durable.ensure_directory(self.disk, MODELS)
+        durable.sweep(self.disk, MODELS)
+        for name in self.disk.listdir(MODELS):
+            path = f"{MODELS}/{name}"
+            if path not in needed:
+                durable.remove(self.disk, path)
+
+    @on
+    async def surveyed(self, inbox: InboxSurveyed) -> None:
+        """A night waits for an empty inbox."""
+        self._inbox_waits = bool(inbox.waiting_count or inbox.claimed or inbox.unready)
+
+    @on
+    async def command(self, _: ConsolidateNow) -> None:
+        """A person wants a night: now, or as soon as training is idle."""
+        self._commanded = True
+        self._refused_at = None
+        await self.consider()
+
+    @on
+    async def idle(self, _: TrainingIdle) -> None:
+        """A night that waited may begin."""
+        await self.consider()
+
+    @every("look_every_seconds")
+    async def consider(self) -> None:
+        """Is a night wanted, and may it begin?"""
+        if not self._commanded and (not self.settings.nightly or self._inbox_waits or self._lately_refused()):
+            return
+        force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+        last = max((delta.due_date for delta in force.ledger), default="")
+        due = owed(self.clock.now(), self.settings.at, force.state.learning_since, last)
+        if not due and not self._commanded:
+            return
+        if self._commanded and (force.generation == 0 or force.state.adapter_step == 0):
+            self._commanded = False
+            await self.send(NightRefused(night="", code="NF-MERGE-040", why="nothing was learnt since the last night"))
+            return
+        if self._inbox_waits:
+            return
+        night = self._name(force.ledger)
+        answer = await self.ask(YieldTrainer(night=night), timeout=ASK_SECONDS)
+        if not isinstance(answer, TrainerYielded):
+            return  # busy: ``TrainingIdle`` or the clock brings us back
+        self._commanded = False
+        committed = False
+        try:
+            committed = await self._night(night, due, answer.state)
+        finally:
+            await self.send(NightClosed(night=night, committed=committed))
+        if committed:
+            await self._tidy()
+
+    def _lately_refused(self) -> bool:
+        if self._refused_at is None:
+            return False
+        return self.clock.monotonic() - self._refused_at < self.settings.retry_after_seconds
+
+    def _name(self, ledger: tuple[Delta, ...]) -> str:
+        """``20261123T030000``, from the local clock; a second later if a jumped clock has given that name before."""
+        moment = self.clock.now().replace(tzinfo=None)
+        taken = {delta.night for delta in ledger}
+        while (name := moment.strftime("%Y%m%dT%H%M%S")) in taken:
+            moment += timedelta(seconds=1)
+        return name
+
+    async def _night(self, night: str, due: str, yielded: LearningState) -> bool:
+        """One try; ``True`` once it is committed."""
+        began = self.clock.monotonic()
+        # Read again under the yield: between the first look and it, a last commit may have come.
+        force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+        if force.state.global_step != yielded.global_step or force.state.adapter_step == 0:
+            await self._refuse(night, "NF-MERGE-040", "what is committed is not what the Trainer holds")
+            return False
+        space = await self.ask(
+            SpaceNeeded(purpose="night", need_bytes=self._merger.forecast_bytes()), timeout=ASK_SECONDS
+        )
+        if not isinstance(space, SpaceGranted):
+            await self._refuse(night, "NF-DISK-001", f"{space.missing_bytes} bytes more must be free for the merge")
+            return False
+        await self.send(NightStarted(night=night, due_date=due, deltas=len(force.ledger) + 1))
+        model_path = await self._merge(night, force)
+        if model_path is None:
+            return False
+        return await self._commit(night, due, force, model_path, began)
+
+    async def _merge(self, night: str, force: StateInForce) -> str | None:
+        """The merged model, proven and durable under its name; ``None`` if there is none."""
+        path = f"{MODELS}/{night}"
+        staged = durable.hidden(path, "part")
+        request = MergeRequest(
+            deltas=(*(delta.path for delta in force.ledger), force.path), out=staged, last_base=force.model_path
+        )
+        try:
+            await self.blocking(lambda: self._clear(path, staged))
+            outcome = await self._merger.merge(request)
+            if isinstance(outcome, MergeDone):
+                await self.blocking(lambda: durable.show_directory(self.disk, staged, path))
+        except OSError as error:
+            code = "NF-DISK-001" if error.errno == errno.ENOSPC else "NF-DISK-003"
+            outcome = MergeRefused(code, str(error))
+        if isinstance(outcome, MergeRefused):
+            await self._refuse(night, outcome.code, outcome.why)
+            return None
+        await self.send(
+            NightVerified(
+                night=night,
+                tensors=outcome.tensors,
+                max_logit_difference=outcome.max_logit_difference,
+                seconds=outcome.seconds,
+            )
+        )
+        return path
+
+    def _clear(self, path: str, staged: str) -> None:
+        durable.ensure_directory(self.disk, MODELS)
+        durable.remove(self.disk, path)
+        durable.remove(self.disk, staged)
+
+    async def _commit(self, night: str, due: str, force: StateInForce, model_path: str, began: float) -> bool:
+        begun = await self.ask(BeginAdapter(night=night, model_path=model_path), timeout=LOAD_SECONDS)
+        if not isinstance(begun, AdapterBegun):
+            await self._refuse(night, "NF-MERGE-041", begun.why)
+            return False
+        try:
+            answer = await self.ask(
+                CommitNight(
+                    night=night,
+                    due_date=due,
+                    delta_generation=force.generation,
+                    model_path=model_path,
+                    ticket=begun.ticket,
+                    state=begun.state,
+                ),
+                timeout=ASK_SECONDS,
+            )
+        except AskFailed as error:
+            # It may or may not have been committed: HEAD knows, and the Trainer loads whatever it says.
+            await self._refuse(night, "NF-MERGE-042", str(error))
+            return False
+        if not isinstance(answer, NightCommitted):
+            await self._refuse(night, "NF-MERGE-042", answer.why)
+            return False
+        self._refused_at = None
+        seconds = round(self.clock.monotonic() - began, 2)
+        await self.send(NightFinished(night=night, model_path=model_path, seconds=seconds))
+        return True
+
+    async def _refuse(self, night: str, code: str, why: str) -> None:
+        self._refused_at = self.clock.monotonic()
+        await self.send(NightRefused(night=night, code=code, why=why))

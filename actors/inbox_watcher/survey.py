@@ -1,0 +1,91 @@
+"""One look at the inbox: what is there, in which order it came, and which files are complete.
+
+Pure functions over the disk port; the actor keeps what was seen before and decides what to claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from runtime.disk import DiskPort, FileStat
+
+INBOX = "inbox"
+BATCH_SUFFIX = ".jsonl"
+UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".crdownload", ".filepart", ".download", "~")
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A file as an earlier look found it, and since when (monotonic seconds) it has been exactly so."""
+
+    size: int
+    modified_ns: int
+    inode: int
+    since: float
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """``ready`` in order of arrival; ``odd`` are links, folders and specials; ``inbox_inode`` 0: there is no inbox."""
+
+    ready: tuple[str, ...]
+    unready: tuple[str, ...]
+    odd: tuple[str, ...]
+    ignored: tuple[str, ...]
+    seen: Mapping[str, Seen]
+    inbox_inode: int
+
+
+def is_batch_name(name: str) -> bool:
+    """Would the inbox take a file of this name? Hidden and unfinished names are left alone."""
+    return name.lower().endswith(BATCH_SUFFIX) and not name.startswith((".", "~"))
+
+
+def survey(
+    disk: DiskPort, before: Mapping[str, Seen], now: float, *, settle_seconds: float, quiet_seconds: float
+) -> Survey:
+    """Look once.
+
+    A file is complete when no process has it open for writing and it has been unchanged for ``quiet_seconds``; where
+    the system cannot tell who writes, when it has been unchanged for ``settle_seconds``.
+    """
+    inbox = disk.stat(INBOX)
+    if inbox is None or inbox.kind != "dir":
+        return Survey((), (), (), (), {}, 0)
+    arrived: list[tuple[int, str, FileStat]] = []
+    odd: list[str] = []
+    ignored: list[str] = []
+    for name in disk.listdir(INBOX):
+        found = disk.stat(f"{INBOX}/{name}")
+        if found is None:
+            continue  # taken back between the listing and now
+        if not is_batch_name(name):
+            ignored.append(name)
+        elif found.kind != "file":
+            odd.append(name)
+        else:
+            arrived.append((found.changed_ns, name, found))
+    ready: list[str] = []
+    unready: list[str] = []
+    seen: dict[str, Seen] = {}
+    for _, name, found in sorted(arrived, key=lambda entry: entry[:2]):
+        earlier = before.get(name)
+        same = earlier is not None and (earlier.size, earlier.modified_ns, earlier.inode) == (
+            found.size,
+            found.modified_ns,
+            found.inode,
+        )
+        since = earlier.since if earlier is not None and same else now
+        seen[name] = Seen(found.size, found.modified_ns, found.inode, since)
+        (ready if _is_complete(disk, name, now - since, settle_seconds, quiet_seconds) else unready).append(name)
+    return Survey(tuple(ready), tuple(unready), tuple(odd), tuple(ignored), seen, inbox.inode)
+
+
+def _is_complete(disk: DiskPort, name: str, unchanged_for: float, settle_seconds: float, quiet_seconds: float) -> bool:
+    if unchanged_for < quiet_seconds:
+        return False  # too young to be asked about: a writer may be between two opens
+    try:
+        writing = disk.being_written(f"{INBOX}/{name}")
+    except OSError:
+        return unchanged_for >= settle_seconds  # unreadable, or gone: the claim or the Validator will say so
+    return unchanged_for >= settle_seconds if writing is None else not writing

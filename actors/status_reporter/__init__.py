@@ -1,0 +1,1 @@
+"""The StatusReporter: what the daemon is doing, for people and programs."""

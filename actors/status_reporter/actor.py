@@ -1,0 +1,251 @@
+"""The StatusReporter: the one writer of ``status/``. It only listens, and can never slow the others.
+
+It keeps ``training_status.json`` true by atomic replacement, appends every event to ``events.jsonl``, writes the trace
+to disk, and hands readable lines to the console.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from actors.status_reporter.lines import line_for
+from actors.status_reporter.page import Counts, Folder, Page
+from messages import (
+    ActorCrashed,
+    ActorGaveUp,
+    ActorStarted,
+    ActorStuck,
+    BatchAccepted,
+    BatchClaimed,
+    BatchFailed,
+    BatchFiled,
+    BatchRejected,
+    BatchStarted,
+    BatchTrained,
+    CommitFailed,
+    DamageFound,
+    DiskMeasured,
+    DiskRecovered,
+    DiskRunningLow,
+    FileWithdrawn,
+    GenerationCommitted,
+    InboxReplaced,
+    InboxSurveyed,
+    LeftoversSwept,
+    Message,
+    MessageDeadLettered,
+    MessagesDropped,
+    MicroBatchHalved,
+    NightClosed,
+    NightCommitted,
+    NightFinished,
+    NightRefused,
+    NightStarted,
+    NightVerified,
+    RetentionApplied,
+    SnapshotKept,
+    StepSkipped,
+    TrainerReady,
+    TrainingIdle,
+    TrainingPaused,
+    TrainingProgress,
+    TrainingResumed,
+    TrainingWaits,
+)
+from runtime import Actor, durable, every, on
+from runtime.trace_files import TraceWriter
+
+FOLDER = "status"
+STATUS = f"{FOLDER}/training_status.json"
+ACTORS = f"{FOLDER}/actors.json"
+EVENTS = f"{FOLDER}/events.jsonl"
+EVENTS_BEFORE = f"{FOLDER}/events.1.jsonl"
+
+
+class Console(Protocol):
+    """Where lines for a person go."""
+
+    def line(self, text: str) -> None:
+        """One event."""
+
+    def progress(self, batch: TrainingProgress | None) -> None:
+        """The batch in training moved on, or there is none any more."""
+
+
+class SilentConsole:
+    """For daemons that nobody watches."""
+
+    def line(self, text: str) -> None:
+        """Nobody watches."""
+
+    def progress(self, batch: TrainingProgress | None) -> None:
+        """Nobody watches."""
+
+
+class StatusReporterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[status_reporter]``.
+
+    Attributes:
+        write_every_seconds: how old the status file may be while something changes.
+        heartbeat_every_seconds: how old it may be while nothing does.
+        events_bytes_max: ``events.jsonl`` is set aside once at this size; so at most twice as much is kept.
+        trace_on_disk: write every message's path to ``status/trace/``.
+        trace_file_bytes, trace_files: bound what the trace takes.
+    """
+
+    write_every_seconds: Annotated[float, Meta(ge=0.1, le=3600)] = 1.0
+    heartbeat_every_seconds: Annotated[float, Meta(ge=1, le=3600)] = 10.0
+    events_bytes_max: Annotated[int, Meta(ge=1024)] = 16 << 20
+    trace_on_disk: bool = True
+    trace_file_bytes: Annotated[int, Meta(ge=4096)] = 4 << 20
+    trace_files: Annotated[int, Meta(ge=2, le=1000)] = 8
+
+
+class StatusReporter(Actor):
+    """See the module."""
+
+    settings: StatusReporterSettings
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or SilentConsole()
+
+    async def on_start(self) -> None:
+        now = self._now()
+        self._folder = Folder(Page(pid=os.getpid(), started=now, heartbeat=now))
+        self._folder.page.counts = await self.blocking(self._count)
+        self._events: list[bytes] = []
+        self._changed = True
+        self._written_at = self.clock.monotonic()
+        self._traced = 0
+        self._trace = TraceWriter(
+            self.disk,
+            f"{FOLDER}/trace",
+            file_bytes=self.settings.trace_file_bytes,
+            keep=self.settings.trace_files,
+        )
+        await self.write()
+
+    def _count(self) -> Counts:
+        durable.ensure_directory(self.disk, FOLDER)
+        durable.sweep(self.disk, FOLDER)
+        found = Counts()
+        for folder, ending in (("trained", ".receipt.json"), ("rejected", ".report.json"), ("failed", ".report.json")):
+            if self.disk.stat(folder) is not None:
+                papers = sum(name.endswith(ending) for name in self.disk.listdir(folder))
+                setattr(found, folder, papers)
+        return found
+
+    async def on_stop(self) -> None:
+        page = self._folder.page
+        page.state, page.reason, page.batch = "stopped", self.system.stop_reason, None
+        self._changed = True
+        self._console.progress(None)
+        await self.write()
+
+    @on
+    async def heard(
+        self,
+        message: ActorCrashed
+        | ActorGaveUp
+        | ActorStarted
+        | ActorStuck
+        | BatchAccepted
+        | BatchClaimed
+        | BatchFailed
+        | BatchFiled
+        | BatchRejected
+        | BatchStarted
+        | BatchTrained
+        | CommitFailed
+        | DamageFound
+        | DiskRecovered
+        | DiskRunningLow
+        | FileWithdrawn
+        | GenerationCommitted
+        | InboxReplaced
+        | LeftoversSwept
+        | MessageDeadLettered
+        | MessagesDropped
+        | MicroBatchHalved
+        | NightClosed
+        | NightCommitted
+        | NightFinished
+        | NightRefused
+        | NightStarted
+        | NightVerified
+        | RetentionApplied
+        | SnapshotKept
+        | StepSkipped
+        | TrainerReady
+        | TrainingIdle
+        | TrainingPaused
+        | TrainingResumed
+        | TrainingWaits,
+    ) -> None:
+        """An event: into the page, the log and the console."""
+        self._fold(message)
+        event = {"at": self._now(), **msgspec.to_builtins(message)}
+        self._events.append(msgspec.json.encode(event) + b"\n")
+        if isinstance(message, BatchTrained | BatchFailed | TrainingPaused):
+            self._console.progress(None)
+        line = line_for(message)
+        if line is not None:
+            self._console.line(line)
+
+    @on
+    async def seen(self, message: InboxSurveyed | DiskMeasured) -> None:
+        """A measurement: into the page alone."""
+        self._fold(message)
+
+    @on
+    async def progressed(self, progress: TrainingProgress) -> None:
+        """How training gets on."""
+        self._fold(progress)
+        self._console.progress(progress)
+
+    def _fold(self, message: Message) -> None:
+        self._folder.fold(message, self._now())
+        self._changed = True
+
+    def _now(self) -> str:
+        return self.clock.now().isoformat(timespec="seconds")
+
+    @every("write_every_seconds")
+    async def write(self) -> None:
+        """Bring ``status/`` up to date. A disk that refuses costs this write, not the daemon: the next one tries."""
+        now = self.clock.monotonic()
+        if not self._changed and now - self._written_at < self.settings.heartbeat_every_seconds:
+            return
+        self._folder.page.heartbeat = self._now()
+        page = msgspec.json.format(msgspec.json.encode(self._folder.page), indent=2) + b"\n"
+        actors = msgspec.json.encode({"at": self._now(), "actors": self.system.describe()}) + b"\n"
+        events = b"".join(self._events)
+        records = self.system.trace.since(self._traced) if self.settings.trace_on_disk else []
+        try:
+            await self.blocking(lambda: self._write_files(page, actors, events))
+            if records:
+                await self.blocking(lambda: self._trace.append(records))
+        except OSError:
+            return
+        if records:
+            self._traced = records[-1].number
+        self._events.clear()
+        self._changed = False
+        self._written_at = now
+
+    def _write_files(self, page: bytes, actors: bytes, events: bytes) -> None:
+        durable.write_file(self.disk, STATUS, page)
+        durable.write_file(self.disk, ACTORS, actors)
+        if events:
+            found = self.disk.stat(EVENTS)
+            if found is not None and found.size > self.settings.events_bytes_max:
+                self.disk.rename(EVENTS, EVENTS_BEFORE)
+            handle = self.disk.open_append(EVENTS)
+            try:
+                self.disk.write(handle, events)
+            finally:
+                self.disk.close(handle)

@@ -1,0 +1,164 @@
+"""One readable line for each thing a person wants to see while the daemon runs in the foreground."""
+
+from __future__ import annotations
+
+from messages import (
+    ActorCrashed,
+    ActorGaveUp,
+    ActorStuck,
+    BatchAccepted,
+    BatchFailed,
+    BatchFiled,
+    BatchRejected,
+    BatchStarted,
+    BatchTrained,
+    CommitFailed,
+    DamageFound,
+    DiskRecovered,
+    DiskRunningLow,
+    FileWithdrawn,
+    GenerationCommitted,
+    InboxReplaced,
+    LeftoversSwept,
+    Message,
+    MessageDeadLettered,
+    MicroBatchHalved,
+    NightFinished,
+    NightRefused,
+    NightStarted,
+    NightVerified,
+    RetentionApplied,
+    SnapshotKept,
+    StepSkipped,
+    TrainerReady,
+    TrainingIdle,
+    TrainingPaused,
+    TrainingResumed,
+    TrainingWaits,
+)
+
+LINES_SHOWN = 5
+
+
+def line_for(message: Message) -> str | None:
+    """The line, or ``None`` for what is not worth one."""
+    return _of_batches(message) or _of_learning(message) or _of_nights(message) or _of_trouble(message)
+
+
+def _of_batches(message: Message) -> str | None:
+    match message:
+        case BatchAccepted():
+            bad = f", {message.line_error_count} bad lines left out" if message.line_error_count else ""
+            return f"checked    {message.name}: {message.examples} examples{bad}" + _notes(message.warnings)
+        case BatchRejected() | BatchFailed():
+            word = "rejected" if isinstance(message, BatchRejected) else "failed"
+            report = message.report
+            lines = "".join(f"\n             {error}" for error in report.errors[:LINES_SHOWN])
+            more = report.error_count - min(len(report.errors), LINES_SHOWN)
+            return (
+                f"{word:10} {message.name}: {report.trouble.message} [{report.trouble.code}]{lines}"
+                + (f"\n             and {more} more" if more > 0 else "")
+                + (f"\n             {report.trouble.hint}" if report.trouble.hint else "")
+            )
+        case BatchStarted():
+            if message.step:
+                return f"training   {message.name}: goes on at step {message.step} of {message.steps}"
+            return f"training   {message.name}: {message.steps} steps, {message.tokens} tokens"
+        case BatchTrained():
+            receipt = message.receipt
+            return (
+                f"trained    {message.name}: loss {_loss(receipt.loss_before)} -> {_loss(receipt.loss_after)} "
+                f"in {receipt.steps} steps, {receipt.seconds:.1f} s" + _notes(receipt.warnings)
+            )
+        case BatchFiled() if message.path:
+            return f"filed      {message.path}"
+        case FileWithdrawn():
+            return f"withdrawn  {message.name}: taken back before it was claimed"
+        case InboxReplaced():
+            return "inbox      was removed and made again" if message.made_again else "inbox      was replaced"
+    return None
+
+
+def _of_learning(message: Message) -> str | None:
+    match message:
+        case TrainerReady():
+            base = f" on night {message.base}" if message.base else ""
+            return (
+                f"ready      {message.model}{base}: {message.parameters / 1e6:.2f} M parameters, "
+                f"{message.trainable / 1e3:.0f} k trained, {message.dtype} on {message.device}; "
+                f"adapter {message.adapter_id} at step {message.adapter_step}, {message.global_step} in all"
+            )
+        case GenerationCommitted():
+            return (
+                f"committed  generation {message.generation} ({message.why}): step {message.global_step}, "
+                f"{message.size_bytes / 1e6:.1f} MB in {message.seconds * 1000:.0f} ms"
+            )
+        case SnapshotKept():
+            return f"snapshot   {message.path}"
+        case TrainingPaused():
+            return f"paused     at step {message.global_step}, everything committed"
+        case TrainingResumed():
+            return "resumed"
+        case TrainingIdle():
+            return f"idle       at step {message.global_step}"
+        case TrainingWaits():
+            return f"waits      {message.batch}: {message.why}"
+        case StepSkipped():
+            return f"skipped    a step at {message.global_step}: {message.why}"
+        case MicroBatchHalved():
+            return f"memory     ran out: {message.micro_batch} examples at a time now"
+    return None
+
+
+def _of_nights(message: Message) -> str | None:
+    match message:
+        case NightStarted():
+            return f"night      {message.night}: merging {message.deltas} delta(s) into the pristine base"
+        case NightVerified():
+            return (
+                f"verified   {message.tensors} tensors; largest logit difference to base + adapter "
+                f"{message.max_logit_difference:.2e}"
+            )
+        case NightFinished():
+            return f"night      {message.night}: {message.model_path} is in force after {message.seconds:.1f} s"
+        case NightRefused():
+            return f"night      refused: {message.why} [{message.code}]"
+    return None
+
+
+def _of_trouble(message: Message) -> str | None:
+    match message:
+        case CommitFailed():
+            return f"disk       refused the commit: {message.why} [{message.code}]; training holds"
+        case DamageFound():
+            return f"damage     {message.what}: {message.why}; in its place: {message.instead}"
+        case LeftoversSwept():
+            return f"swept      {len(message.removed)} leftovers removed, {len(message.set_aside)} set aside"
+        case RetentionApplied() if message.stuck:
+            return f"stuck      could not delete {', '.join(message.stuck)}; tried again later"
+        case DiskRunningLow():
+            return f"disk       only {message.free_bytes} bytes free, {message.free_bytes_min} wanted"
+        case DiskRecovered():
+            return f"disk       {message.free_bytes} bytes free again"
+        case ActorCrashed():
+            last_line = message.why.strip().rsplit("\n", 1)[-1]
+            return (
+                f"crashed    {message.actor} over {message.message_type}: {last_line}; "
+                f"restarts in {message.restart_in_s:.1f} s"
+            )
+        case ActorGaveUp():
+            return f"gave up    {message.actor}: {message.why}"
+        case ActorStuck():
+            return f"stuck      {message.actor} for {message.seconds:.0f} s: {message.stack}"
+        case MessageDeadLettered():
+            last_line = message.why.strip().rsplit("\n", 1)[-1]
+            return f"dead       {message.count} {message.message_type} to {message.actor}: {last_line}"
+    return None
+
+
+def _loss(value: float | None) -> str:
+    return "?" if value is None else f"{value:.3f}"
+
+
+def _notes(warnings: tuple[str, ...]) -> str:
+    return "".join(f"\n             note: {warning}" for warning in warnings)

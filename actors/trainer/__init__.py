@@ -1,0 +1,1 @@
+"""The Trainer's room: drives the engine through batches, step by step, and offers snapshots to be committed."""

@@ -1,0 +1,110 @@
+"""The Validator: every line of a claimed file is checked before any GPU time is spent on it.
+
+It owns no file and keeps no state that matters: the same claim may be sent to it again at any time.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+import msgspec
+
+from actors.validator.inspection import Inspection, inspect
+from actors.validator.settings import ValidatorSettings
+from messages import BatchAccepted, BatchClaimed, BatchRejected, BatchTrained, Report, Trouble
+from runtime import Actor, on
+
+TRAINED = "trained"
+
+
+class _Digest(msgspec.Struct):
+    """The part of a receipt that says which content was trained."""
+
+    name: str
+    digest: str
+
+
+class Validator(Actor):
+    """See the module."""
+
+    settings: ValidatorSettings
+
+    async def on_start(self) -> None:
+        self._trained: dict[str, str] = await self.blocking(self._digests_trained)
+
+    def _digests_trained(self) -> dict[str, str]:
+        """Digest -> name of every file that has a receipt. A damaged receipt only loses the note about a repeat."""
+        found: dict[str, str] = {}
+        if self.disk.stat(TRAINED) is None:
+            return found
+        for name in self.disk.listdir(TRAINED):
+            if not name.endswith(".receipt.json"):
+                continue
+            try:
+                receipt = msgspec.json.decode(self.disk.read(posixpath.join(TRAINED, name)), type=_Digest)
+            except (OSError, msgspec.MsgspecError):
+                continue
+            found[receipt.digest] = receipt.name
+        return found
+
+    @on
+    async def trained(self, done: BatchTrained) -> None:
+        """Remember its content, to note when the same is dropped again."""
+        self._trained[done.receipt.digest] = done.name
+
+    @on
+    async def check(self, claimed: BatchClaimed) -> None:
+        """Read the whole file and accept or reject it."""
+        try:
+            found = await self.blocking(lambda: inspect(self.disk, claimed.path, self.settings))
+        except FileNotFoundError:
+            return  # filed since this claim was sent: it has its outcome
+        except OSError as error:
+            await self._reject(claimed, Trouble("NF-DATA-006", f"cannot be read: {error}", "see its permissions"), None)
+            return
+        trouble = self._trouble(claimed, found)
+        if trouble is not None:
+            await self._reject(claimed, trouble, found)
+            return
+        await self.send(
+            BatchAccepted(
+                batch=claimed.batch,
+                name=claimed.name,
+                path=claimed.path,
+                digest=found.digest,
+                size_bytes=found.size_bytes,
+                examples=found.examples,
+                warnings=self._warnings(found),
+                line_errors=found.errors,
+                line_error_count=found.error_count,
+            )
+        )
+
+    def _trouble(self, claimed: BatchClaimed, found: Inspection) -> Trouble | None:
+        if found.error_count and (self.settings.bad_lines == "reject_file" or not found.examples):
+            many = f"{found.error_count} of {found.lines} lines are not fit to train"
+            mend = f"mend the lines named, then: nightfold retry HOME {claimed.name}"
+            return Trouble("NF-DATA-001", many, mend)
+        if not found.examples:
+            return Trouble("NF-DATA-002", "the file holds no example", "drop a file with one JSON object per line")
+        if self.settings.same_content == "skip" and found.digest in self._trained:
+            same = f"the same content was trained as {self._trained[found.digest]}"
+            return Trouble("NF-DATA-005", same, 'set [validator] same_content = "train" to train it again')
+        return None
+
+    def _warnings(self, found: Inspection) -> tuple[str, ...]:
+        if found.digest not in self._trained:
+            return found.warnings
+        return (*found.warnings, f"the same content was trained before as {self._trained[found.digest]}")
+
+    async def _reject(self, claimed: BatchClaimed, trouble: Trouble, found: Inspection | None) -> None:
+        report = Report(
+            batch=claimed.batch,
+            name=claimed.name,
+            trouble=trouble,
+            errors=found.errors if found else (),
+            error_count=found.error_count if found else 0,
+            good_lines=found.examples if found else 0,
+            when=self.clock.now().isoformat(timespec="seconds"),
+        )
+        await self.send(BatchRejected(batch=claimed.batch, name=claimed.name, path=claimed.path, report=report))

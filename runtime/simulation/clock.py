@@ -1,0 +1,23 @@
+"""``Clock`` on a simulated loop: virtual seconds, and a wall clock that a test may set."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+
+from runtime.simulation.loop import SimLoop
+
+
+class SimClock:
+    """What the programs in one universe believe the time is, in the zone they live in."""
+
+    def __init__(self, loop: SimLoop, zone: tzinfo = UTC) -> None:
+        self._loop = loop
+        self._zone = zone
+
+    def monotonic(self) -> float:
+        """Virtual seconds since the universe began."""
+        return self._loop.time()
+
+    def now(self) -> datetime:
+        """The wall clock, with every jump it made."""
+        return self._loop.wall(self._zone)

@@ -1,0 +1,152 @@
+"""A learner whose weights are a hash chain over the examples it trained: order and exactly-once can be read off them.
+
+It stands behind the same protocol as the torch engine. ``replay`` computes, from files alone, which chain a history
+must have led to; the checkers compare.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from actors.trainer.engine import BatchPlan, EngineError, EngineInfo, Step
+from actors.trainer.order import permutation
+from messages import Cursor, LearningState
+from runtime.disk import DiskPort
+
+EXAMPLES_A_STEP = 4
+EPOCHS = 2
+POISON = b"poison"
+"""An example with this in it makes the engine fail for good at its step."""
+NOT_FINITE = b"not-finite"
+"""One with this makes its step a skipped one."""
+
+PRISTINE = "model/weights"
+WEIGHTS = "weights"
+ADAPTER = "adapter_model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+CONFIG = "adapter_config.json"
+
+
+class Weights(msgspec.Struct, frozen=True):
+    """What the adapter file holds: the chain, the base it stands on, and the steps taken."""
+
+    chain: str
+    base: str
+    steps: int
+
+
+def link(chain: str, data: bytes | str) -> str:
+    """The next value of a chain."""
+    raw = data.encode() if isinstance(data, str) else data
+    return hashlib.blake2b(chain.encode() + b"\0" + raw, digest_size=16).hexdigest()
+
+
+def fresh(base: str, adapter_id: str, seed: int) -> str:
+    """The chain a fresh adapter begins with."""
+    return link(base, f"{adapter_id}/{seed}")
+
+
+def merged(pristine: str, chains: list[str]) -> str:
+    """The merged model's content: the pristine base and every delta in order."""
+    whole = pristine
+    for chain in chains:
+        whole = link(whole, chain)
+    return whole
+
+
+def steps_of(lines: list[bytes], seed: int, digest: str) -> list[list[bytes]]:
+    """The examples of each step of a batch, in the order in which they are trained."""
+    found: list[list[bytes]] = []
+    for epoch in range(EPOCHS):
+        order = permutation(seed, digest, epoch, len(lines))
+        found += [
+            [lines[index] for index in order[at : at + EXAMPLES_A_STEP]] for at in range(0, len(order), EXAMPLES_A_STEP)
+        ]
+    return found
+
+
+def train(chain: str, examples: list[bytes]) -> str:
+    """The chain after one step."""
+    for example in examples:
+        chain = link(chain, example)
+    return chain
+
+
+def lines_of_file(data: bytes) -> list[bytes]:
+    """The examples in a batch file."""
+    return [line for line in data.split(b"\n") if line.strip()]
+
+
+class HashChainEngine:
+    """``Engine`` without arithmetic. ``trouble`` is asked at each step and may name a transient failure."""
+
+    def __init__(self, disk: DiskPort, chance: random.Random, trouble: Callable[[], bool]) -> None:
+        self._disk = disk
+        self._chance = chance
+        self._trouble = trouble
+        self._weights = Weights("", "", 0)
+        self._seed = 0
+        self._steps: list[list[bytes]] = []
+        self._next = 0
+
+    def load(self, state: LearningState, generation_path: str, model_path: str) -> EngineInfo:
+        self._stumble()
+        place = f"{model_path}/{WEIGHTS}" if model_path else PRISTINE
+        base = self._disk.read(place).decode()
+        self._seed = state.seed
+        if not generation_path:
+            self._weights = Weights(fresh(base, state.adapter_id, state.seed), base, 0)
+        else:
+            weights = msgspec.json.decode(self._disk.read(f"{generation_path}/{ADAPTER}"), type=Weights)
+            moments = msgspec.json.decode(self._disk.read(f"{generation_path}/{OPTIMIZER}"), type=Weights)
+            if moments != weights or weights.steps != state.adapter_step:
+                raise EngineError("NF-STATE-006", "weights, optimizer and counters are not of the same step")
+            if weights.base != base:
+                raise EngineError("NF-MODEL-010", "the adapter was trained on another base")
+            self._weights = weights
+        return EngineInfo("sim", "hash", "model", 1, 1, link("", self._disk.read(PRISTINE)), 1)
+
+    def open_batch(self, path: str, cursor: Cursor, adapter_step: int) -> BatchPlan:
+        self._stumble()
+        lines = lines_of_file(self._disk.read(path))
+        self._steps = steps_of(lines, self._seed, cursor.digest)
+        self._next = cursor.step
+        if adapter_step != self._weights.steps:
+            raise EngineError("NF-STATE-006", f"told to go on at step {adapter_step}, stands at {self._weights.steps}")
+        return BatchPlan(len(self._steps), EPOCHS, len(lines), len(lines) * EPOCHS, 0, 0)
+
+    def step(self, adapter_step: int) -> Step:
+        if adapter_step != self._weights.steps:
+            raise EngineError("NF-STATE-006", f"step {adapter_step} asked for, stands at {self._weights.steps}")
+        self._stumble()
+        examples = self._steps[self._next]
+        if any(POISON in example for example in examples):
+            raise EngineError("NF-TRAIN-010", "this example cannot be trained")
+        self._next += 1
+        if any(NOT_FINITE in example for example in examples):
+            return Step(math.nan, 1.0, math.nan, len(examples), skipped="the loss is not finite")
+        chain = train(self._weights.chain, examples)
+        self._weights = Weights(chain, self._weights.base, self._weights.steps + 1)
+        return Step(1.0, 1.0, 1.0, len(examples))
+
+    def evaluate(self) -> float | None:
+        return 1.0
+
+    def snapshot(self) -> Mapping[str, bytes]:
+        raw = msgspec.json.encode(self._weights)
+        return {ADAPTER: raw, OPTIMIZER: raw, CONFIG: b"{}\n"}
+
+    def close_batch(self) -> None:
+        self._steps = []
+
+    def unload(self) -> None:
+        self._weights = Weights("", "", 0)
+
+    def _stumble(self) -> None:
+        if self._trouble():
+            raise EngineError("NF-TRAIN-011", "a hiccup of the device", transient=True)

@@ -1,0 +1,53 @@
+"""A merger for hash chains: it reads the deltas, writes the merged model through the disk port, and takes its time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import anyio
+import msgspec
+
+from actors.consolidator.merger import MergeDone, MergeRefused, MergeRequest
+from runtime import durable
+from runtime.disk import DiskPort
+from runtime.worker import Workers
+from tools.simulated_house.engine import ADAPTER, PRISTINE, WEIGHTS, Weights, merged
+
+MERGE_SECONDS_MAX = 900
+
+
+class SimMerger:
+    """``Merger`` in virtual time. ``trouble`` may make a try fail."""
+
+    def __init__(self, disk: DiskPort, workers: Workers, chance: random.Random, trouble: Callable[[], bool]) -> None:
+        self._disk = disk
+        self._workers = workers
+        self._chance = chance
+        self._trouble = trouble
+
+    def forecast_bytes(self) -> int:
+        return 4096
+
+    async def merge(self, request: MergeRequest) -> MergeDone | MergeRefused:
+        await self._workers.call(lambda: self._begin(request.out))
+        # The partial folder is there all the while: a crash in between must find and sweep it.
+        seconds = self._chance.randint(1, MERGE_SECONDS_MAX)
+        await anyio.sleep(seconds)
+        if self._trouble():
+            await self._workers.call(lambda: durable.remove(self._disk, request.out))
+            return MergeRefused("NF-MERGE-001", "the merge did not end in time")
+        size = await self._workers.call(lambda: self._finish(request))
+        return MergeDone(tensors=1, size_bytes=size, max_logit_difference=0.0, seconds=float(seconds))
+
+    def _begin(self, out: str) -> None:
+        self._disk.mkdir(out)
+        durable.write_new(self._disk, f"{out}/config.json", b"{}\n")
+
+    def _finish(self, request: MergeRequest) -> int:
+        deltas = [self._disk.read(f"{delta}/{ADAPTER}") for delta in request.deltas]
+        chains = [msgspec.json.decode(delta, type=Weights).chain for delta in deltas]
+        content = merged(self._disk.read(PRISTINE).decode(), chains).encode()
+        durable.write_new(self._disk, f"{request.out}/{WEIGHTS}", content)
+        self._disk.fsync_dir(request.out)
+        return len(content)
