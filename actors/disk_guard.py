@@ -20,8 +20,9 @@ from messages import (
     SpaceNeeded,
     SpaceRefused,
 )
-from runtime import Actor, every, on
+from runtime import Actor, durable, every, on
 
+GENERATIONS = "state/generations"
 GENERATIONS_AHEAD = 2
 """A batch needs room for the generation being written beside the one that retention has not taken yet."""
 RECOVERED_AT = 1.25
@@ -39,12 +40,20 @@ class DiskGuard(Actor):
     """See the module."""
 
     settings: DiskGuardSettings
+    sends = (DiskMeasured,)
 
     async def on_start(self) -> None:
-        self._generation_bytes = 0
+        self._generation_bytes = await self.blocking(self._newest_generation_bytes)
         self._low = False
         self._told: DiskMeasured | None = None
         await self.measure()
+
+    def _newest_generation_bytes(self) -> int:
+        """What an earlier run of the daemon wrote is the first forecast of this one."""
+        if self.disk.stat(GENERATIONS) is None:
+            return 0
+        numbered = [name for name in self.disk.listdir(GENERATIONS) if name.isdigit()]
+        return durable.size_of(self.disk, f"{GENERATIONS}/{max(numbered, key=int)}") if numbered else 0
 
     @on
     async def committed(self, done: GenerationCommitted) -> None:

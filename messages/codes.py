@@ -169,6 +169,54 @@ DISK: dict[str, Explanation] = {
 
 # The base model and its tokenizer.
 MODEL: dict[str, Explanation] = {
+    "NF-MODEL-001": Explanation(
+        "The base model is not there",
+        "[trainer] model names neither a folder with a config.json (in the home or absolute) nor a hub id.",
+        "Nothing was trained or changed; dropped files stay where they are.",
+        "Correct [trainer] model in nightfold.toml, or put the model back where it was.",
+    ),
+    "NF-MODEL-002": Explanation(
+        "The hub does not give the model",
+        "The model is not complete in this machine's cache, and fetching it failed: no network, no such id, no leave.",
+        "Nothing was trained or changed.",
+        "Check the id and the network, log in to the hub if the model asks for it, or give a local folder.",
+    ),
+    "NF-MODEL-003": Explanation(
+        "The base model is damaged or incomplete",
+        "Its config or weights cannot be read, tensors are missing, or the transformers here does not know its kind.",
+        "Nothing was trained or changed. The model's folder is only ever read.",
+        "Fetch or copy the model again; if its kind is new, install a newer transformers.",
+    ),
+    "NF-MODEL-004": Explanation(
+        "The weights are not in safetensors",
+        "The folder has a config but no *.safetensors. Pickled weights can run code when opened, so they are not.",
+        "Nothing was trained or changed.",
+        "Save the model with save_pretrained (which writes safetensors) and name that folder.",
+    ),
+    "NF-MODEL-005": Explanation(
+        "The tokenizer cannot be used",
+        "There is no tokenizer beside the model, or none that tells where in a text its tokens stand (tokenizer.json).",
+        "Nothing was trained or changed.",
+        "Put the model's own tokenizer files, tokenizer.json among them, beside its weights.",
+    ),
+    "NF-MODEL-006": Explanation(
+        "The device is not there",
+        "[trainer] device names one that this machine, or this build of torch, does not have.",
+        "Nothing was trained or changed.",
+        'Set device = "auto", or install the torch that fits the device and its driver.',
+    ),
+    "NF-MODEL-007": Explanation(
+        "The adapter does not fit the model",
+        "[trainer] targets names no module of the model that LoRA can be put on.",
+        "Nothing was trained or changed.",
+        'Set targets = "all-linear", or name modules that the model has.',
+    ),
+    "NF-MODEL-008": Explanation(
+        "The generation does not fit the model",
+        "A file of the adapter, optimizer or generators is damaged, or its tensors are not those that the model needs.",
+        "Nothing was loaded in part, and no generation was changed.",
+        "Put the base model back that the home began with; nightfold doctor tells which generations are sound.",
+    ),
     "NF-MODEL-010": Explanation(
         "This is another base model",
         "The base model is not the one this home began with: its fingerprint differs. Adapters and nights only "
@@ -180,12 +228,49 @@ MODEL: dict[str, Explanation] = {
 
 # Training.
 TRAIN: dict[str, Explanation] = {
+    "NF-TRAIN-001": Explanation(
+        "The batch's file is gone",
+        "A claimed file was removed from state/batches/ before it was trained.",
+        "The weights are those of the last commit.",
+        "Drop the file into the inbox again. Files under state/ are best left alone.",
+    ),
+    "NF-TRAIN-002": Explanation(
+        "Nothing in the file can be trained",
+        "Every line was left out: the model's chat template refuses it, or no turn of the assistant is to be trained.",
+        "The weights are those before this file. It is kept in failed/ beside its report.",
+        "See with nightfold check --model what the template makes of a line; mend the lines, then nightfold retry.",
+    ),
+    "NF-TRAIN-003": Explanation(
+        "The batch would be cut into other steps than when it was interrupted",
+        "A setting that forms the steps (batch_tokens, batch_examples, max_length, over_long) or the tokenizer changed "
+        "in the middle of a file, so its place in it means nothing any more.",
+        "The weights are those of the last commit: the file was learnt up to the step named.",
+        "Put the setting back until this file is done, or nightfold retry it to train it from its beginning.",
+    ),
+    "NF-TRAIN-004": Explanation(
+        "Out of memory",
+        "The model, or one single example, does not fit into the device's memory, however small the pieces.",
+        "The weights are those of the last commit; nothing half-trained is kept.",
+        "Set a smaller max_length or rank, gradient_checkpointing = true, or end what else uses the device.",
+    ),
+    "NF-TRAIN-005": Explanation(
+        "A number in the weights is not finite",
+        "NaN or Inf was found in the adapter or the optimizer when it was about to be saved. It is never saved.",
+        "The weights are those of the last commit.",
+        "Use a smaller learning_rate; look into the file for extreme or broken text.",
+    ),
     "NF-TRAIN-010": Explanation(
         "The loss is not finite",
         "Several steps in a row gave NaN or Inf, so the batch was given up.",
         "The weights are those of the last good generation; the file lies in failed/ beside its report.",
         "Look at the file for broken or extreme examples. If others fail too, lower [trainer] learning_rate, then "
         "retry.",
+    ),
+    "NF-TRAIN-011": Explanation(
+        "The device failed",
+        "The GPU or its driver reported an error in the middle of a step; max_attempts tries did not get past it.",
+        "The weights are those of the last commit.",
+        "Look into the system's log for the driver's words; if it happens again, restart the machine.",
     ),
 }
 

@@ -106,6 +106,7 @@ class TrainerReady(Message, frozen=True):
     model: str
     parameters: int
     trainable: int
+    generation: int
     global_step: int
     adapter_id: str
     adapter_step: int
@@ -148,9 +149,10 @@ class TrainingIdle(Message, frozen=True):
 
 
 class EngineLoaded(Message, frozen=True):
-    """The engine holds the weights of ``state``."""
+    """The engine holds the weights of ``state``, which is that of ``generation`` (0: nothing was ever committed)."""
 
     state: LearningState
+    generation: int
     device: str
     dtype: str
     model: str

@@ -21,6 +21,7 @@ from typing import (
     get_type_hints,
     overload,
 )
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -234,6 +235,16 @@ def handlers_of(actor: type[Actor]) -> Mapping[type[Message], Handler]:
         HandlerError: not ``async``, no or a wrong annotation, two handlers of one type, or a question whose declared
             answer is not what the handler returns.
     """
+    if actor not in _HANDLERS:
+        _HANDLERS[actor] = _read_handlers(actor)
+    return _HANDLERS[actor]
+
+
+_HANDLERS: WeakKeyDictionary[type[Actor], Mapping[type[Message], Handler]] = WeakKeyDictionary()
+"""What was read: a class does not change, and a simulation builds the same system many times."""
+
+
+def _read_handlers(actor: type[Actor]) -> Mapping[type[Message], Handler]:
     found: dict[type[Message], Handler] = {}
     for name, member in inspect.getmembers(actor, inspect.isfunction):
         control = getattr(member, "__nightfold_on__", None)

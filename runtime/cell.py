@@ -134,6 +134,7 @@ class Cell:
     def abandon(self) -> None:
         """The system is gone, perhaps torn down from outside: leave no timer and no thread behind."""
         self._disarm()
+        self.instance = None
         if self.state not in ("stopped", "disabled"):
             self.close_device()
 

@@ -38,7 +38,7 @@ R = TypeVar("R")
 STORM_AFTER = 5
 """Dead letters of one kind at one actor told one by one; after that they are counted and told once a minute."""
 STORM_TOLD_EVERY_SECONDS = 60.0
-STUCK_LOOK_SECONDS = 15.0
+STUCK_LOOK_SECONDS = 60.0
 
 
 class AskFailed(Exception):

@@ -11,6 +11,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Iterable
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -35,6 +36,16 @@ class Edge(msgspec.Struct, frozen=True, order=True):
 
 def says(actor: type[Actor]) -> frozenset[type[Message]]:
     """Every message type the class sends, asks, or posts to itself."""
+    if actor not in _SAYS:
+        _SAYS[actor] = _read_says(actor)
+    return _SAYS[actor]
+
+
+_SAYS: WeakKeyDictionary[type[Actor], frozenset[type[Message]]] = WeakKeyDictionary()
+"""What was read: a class does not change, and a simulation builds the same system many times."""
+
+
+def _read_says(actor: type[Actor]) -> frozenset[type[Message]]:
     found: set[type[Message]] = set(actor.sends)
     for owner in actor.__mro__:
         if owner is Actor or not issubclass(owner, Actor):

@@ -102,6 +102,8 @@ class Trace:
         for record in reversed(self._ring):
             if delivery == 0 or len(chain) == limit:
                 break
+            if record.kind == "sent" and record.id < delivery:
+                break  # ids are given in the order of sending: what is sought is no longer in the ring
             if record.kind == "sent" and record.id == delivery:
                 chain.append(f"{record.type} from {record.sender} to {record.recipient}")
                 delivery = record.cause

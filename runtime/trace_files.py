@@ -68,6 +68,17 @@ def decode(data: bytes) -> Iterator[Record]:
         at += _LENGTH + size
 
 
+def whole_frames(data: bytes) -> int:
+    """How many of the bytes are whole frames; what follows is torn, or still being written."""
+    at = 0
+    while at + _LENGTH <= len(data):
+        end = at + _LENGTH + int.from_bytes(data[at : at + _LENGTH], "little")
+        if end > len(data):
+            break
+        at = end
+    return at
+
+
 def revive(body: Body) -> Any:
     """The struct (or tuple of structs) a body was, the exception a ``Raised`` was, or plain data.
 

@@ -47,6 +47,7 @@ class Checkpointer(Actor):
     """See the module."""
 
     settings: CheckpointerSettings
+    sends = (GenerationCommitted, CommitFailed, NightCommitted)
     _store: Store
 
     async def on_start(self) -> None:

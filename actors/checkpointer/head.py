@@ -5,12 +5,14 @@ Knows nothing of how they are written; see ``store``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
 from messages import SCHEMA, Delta, LearningState
+from runtime import durable
 from runtime.errors import EXIT_CONFIG, OperatorError
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -89,6 +91,7 @@ class Head(msgspec.Struct, frozen=True):
         generation, generation_path, model_path: what is in force; ``model_path`` ``""`` is the pristine base.
         ledger: names of the nights in force, oldest first; ``deltas`` knows every night there ever was.
         kept: every generation that may be put in force again, newest last; all else is rubbish.
+        seal: digest of the file without it, so that a turned bit is not taken for another state.
     """
 
     schema: int
@@ -102,6 +105,7 @@ class Head(msgspec.Struct, frozen=True):
     deltas: tuple[Delta, ...] = ()
     kept: tuple[Kept, ...] = ()
     nights: tuple[Night, ...] = ()
+    seal: str = ""
 
     @property
     def in_force(self) -> Kept:
@@ -131,6 +135,18 @@ def generation_path(number: int) -> str:
 def encode(record: msgspec.Struct) -> bytes:
     """Readable JSON with a final newline: a person may look at any of these files."""
     return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def sealed(head: Head) -> bytes:
+    """HEAD as it is written."""
+    raw = encode(msgspec.structs.replace(head, seal=""))
+    return raw.replace(b'"seal": ""', f'"seal": "{durable.digest_of_bytes(raw)}"'.encode())
+
+
+def seal_holds(raw: bytes) -> bool:
+    """Is this HEAD as it was written? One without a seal is of an earlier version, and must be taken as it is."""
+    seal = re.search(rb'"seal": "(blake3:[0-9a-f]{64})"', raw)
+    return seal is None or durable.digest_of_bytes(raw.replace(seal[0], b'"seal": ""')) == seal[1].decode()
 
 
 def decode_state(data: bytes, where: str) -> LearningState:

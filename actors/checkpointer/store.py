@@ -34,6 +34,8 @@ from actors.checkpointer.head import (
     decode_state,
     encode,
     generation_path,
+    seal_holds,
+    sealed,
 )
 from messages import SCHEMA, Delta, LearningState, StateInForce
 from runtime import durable
@@ -127,23 +129,25 @@ class Store:
             self.head = self._sound(self.head, damage)
         elif damage or self._anything_committed():
             self.head = self._recovered(damage)
-        removed: list[str] = []
-        for folder in (".", "state", GENERATIONS, DELTAS, SNAPSHOTS):
-            removed += durable.sweep(self._disk, folder)
-        set_aside, gone = self._sweep_unreached()
+        removed = self._sweep_leftovers()
+        set_aside = self._sweep_unreached()
         if self.head is not None:
             self._show_current()
-        return Opened(self.head, (*removed, *gone), set_aside, tuple(damage))
+        return Opened(self.head, removed, set_aside, tuple(damage))
 
     def _read_head(self, damage: list[tuple[str, str, str]]) -> Head | None:
         if self._disk.stat(HEAD_PATH) is None:
             return None
-        try:
-            head = decode(self._disk.read(HEAD_PATH), Head, HEAD_PATH)
-        except msgspec.MsgspecError as error:
-            damage.append((HEAD_PATH, str(error), "rebuilt from the newest sound generation"))
+        instead = "rebuilt from the generations"
+        raw = self._disk.read(HEAD_PATH)
+        if not seal_holds(raw):
+            damage.append((HEAD_PATH, "it is not as it was written", instead))
             return None
-        return head
+        try:
+            return decode(raw, Head, HEAD_PATH)
+        except msgspec.MsgspecError as error:
+            damage.append((HEAD_PATH, str(error), instead))
+            return None
 
     def _sound(self, head: Head, damage: list[tuple[str, str, str]]) -> Head:
         """``head`` if what it puts in force is sound, else one that puts the newest sound generation in force."""
@@ -159,35 +163,29 @@ class Store:
             if not broken:
                 return head
             damage[:] = [(what, why, instead or kept.path) for what, why, instead in damage]
-            return self._put_in_force(self._without(head, broken), kept)
+            # HEAD lets go of the damaged ones first; the sweep then sets them aside, for whoever wants to look.
+            sound = tuple(kept for kept in head.kept if kept not in broken)
+            return self._put_in_force(msgspec.structs.replace(head, kept=sound), kept)
         return self._recovered(damage)
 
-    def _without(self, head: Head, broken: list[Kept]) -> Head:
-        """Set the damaged folders aside and forget them; they are kept for whoever wants to look."""
-        for kept in broken:
-            self._set_aside(kept.path)
-        gone = {kept.generation for kept in broken}
-        return msgspec.structs.replace(head, kept=tuple(kept for kept in head.kept if kept.generation not in gone))
-
     def _recovered(self, damage: list[tuple[str, str, str]]) -> Head:
-        """HEAD is lost or reaches nothing sound: the newest sound generation, else the newest sound snapshot."""
-        for folder in self._all_folders():
-            try:
-                manifest = verify(self._disk, folder)
-            except Damaged as error:
-                damage.append((folder, str(error), ""))
-                continue
-            if folder.startswith(SNAPSHOTS):
-                path = generation_path(manifest.generation)
-                if self._disk.stat(path) is not None:
-                    self._set_aside(path)
-                durable.write_directory(self._disk, path, durable.copy_files(self._disk, folder))
-                folder = path  # noqa: PLW2901 - the snapshot is now a generation again
-            raw = self._disk.read(posixpath.join(folder, MANIFEST))
-            kept = self._kept(folder, manifest, raw)
+        """HEAD is lost or reaches nothing sound: every sound generation is kept and the newest put in force.
+
+        Where there is none, the newest sound snapshot becomes a generation again.
+        """
+        found = [self._verified(folder, damage) for folder in self._all_generations()]
+        sound = [one for one in found if one is not None]
+        if not sound:
+            snapshot = next(filter(None, (self._verified(folder, damage) for folder in self._all_snapshots())), None)
+            sound = [self._as_generation(*snapshot)] if snapshot is not None else []
+        if sound:
+            folder, manifest = sound[0]
             damage[:] = [(what, why, instead or folder) for what, why, instead in damage]
+            kept = tuple(
+                self._kept(path, one, self._disk.read(posixpath.join(path, MANIFEST))) for path, one in sound
+            )
             empty = Head(SCHEMA, 0, 0, "", "", manifest.base_fingerprint, manifest.when, deltas=manifest.deltas)
-            return self._put_in_force(msgspec.structs.replace(empty, kept=(kept,)), kept)
+            return self._put_in_force(msgspec.structs.replace(empty, kept=kept), kept[0])
         told = "\n  ".join(f"{what}: {why}" for what, why, _ in damage)
         raise OperatorError(
             "NF-STATE-002",
@@ -196,37 +194,54 @@ class Store:
             exit_code=EXIT_CONFIG,
         )
 
-    def _all_folders(self) -> list[str]:
-        generations = sorted((name for name in self._disk.listdir(GENERATIONS) if name.isdigit()), key=int)
-        snapshots = [name for name in self._disk.listdir(SNAPSHOTS) if not name.startswith(".")]
-        return [
-            *(f"{GENERATIONS}/{name}" for name in reversed(generations)),
-            *(f"{SNAPSHOTS}/{name}" for name in reversed(snapshots)),
-        ]
+    def _verified(self, folder: str, damage: list[tuple[str, str, str]]) -> tuple[str, Manifest] | None:
+        try:
+            return folder, verify(self._disk, folder)
+        except Damaged as error:
+            if all(what != folder for what, _, _ in damage):  # HEAD's own look may have told of it already
+                damage.append((folder, str(error), ""))
+            return None
+
+    def _as_generation(self, snapshot: str, manifest: Manifest) -> tuple[str, Manifest]:
+        path = generation_path(manifest.generation)
+        if self._disk.stat(path) is not None:
+            self._set_aside(path)
+        durable.write_directory(self._disk, path, durable.copy_files(self._disk, snapshot))
+        return path, manifest
+
+    def _all_generations(self) -> list[str]:
+        """Newest first, by number."""
+        numbers = sorted((name for name in self._disk.listdir(GENERATIONS) if name.isdigit()), key=int, reverse=True)
+        return [f"{GENERATIONS}/{name}" for name in numbers]
+
+    def _all_snapshots(self) -> list[str]:
+        """Newest first, by date."""
+        return [f"{SNAPSHOTS}/{name}" for name in reversed(self._disk.listdir(SNAPSHOTS)) if not name.startswith(".")]
 
     def _anything_committed(self) -> bool:
-        return bool(self._all_folders())
+        return bool(self._all_generations() or self._all_snapshots())
 
-    def _sweep_unreached(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What HEAD does not reach: a sound generation is set aside, anything else removed."""
+    def _sweep_leftovers(self) -> tuple[str, ...]:
+        """Remove what interrupted protocols left. What will not go is left to ``prune``: it must not stop a start."""
+        removed: list[str] = []
+        for folder in (".", "state", GENERATIONS, DELTAS, SNAPSHOTS, SET_ASIDE):
+            with contextlib.suppress(OSError):
+                removed += durable.sweep(self._disk, folder)
+        return tuple(removed)
+
+    def _sweep_unreached(self) -> tuple[str, ...]:
+        """Set aside what HEAD does not reach: not committed, no longer kept, or damaged."""
+        self._forget_set_aside()
         reached = {kept.path for kept in self.head.kept} if self.head else set()
         reached |= {delta.path for delta in self.head.deltas} if self.head else set()
         set_aside: list[str] = []
-        removed: list[str] = []
         for folder in (GENERATIONS, DELTAS):
             for name in self._disk.listdir(folder):
                 path = f"{folder}/{name}"
-                if path in reached:
-                    continue
-                try:
-                    verify(self._disk, path)
-                except Damaged:
-                    durable.remove(self._disk, path)
-                    removed.append(path)
-                else:
+                if path not in reached and not durable.is_leftover(name):
                     self._set_aside(path)
                     set_aside.append(path)
-        return tuple(set_aside), tuple(removed)
+        return tuple(set_aside)
 
     def _set_aside(self, path: str) -> None:
         durable.ensure_directory(self._disk, SET_ASIDE)
@@ -234,8 +249,16 @@ class Store:
         target = f"{SET_ASIDE}/{kind}-{posixpath.basename(path)}"
         durable.remove(self._disk, target)
         durable.move_file(self._disk, path, target)
-        for name in sorted(self._disk.listdir(SET_ASIDE))[:-SET_ASIDE_KEPT]:
-            durable.remove(self._disk, f"{SET_ASIDE}/{name}")
+
+    def _forget_set_aside(self) -> None:
+        """Of what earlier starts set aside, keep the newest few; what this start sets aside is kept until the next."""
+        if self._disk.stat(SET_ASIDE) is None:
+            return
+        ages = [(self._disk.stat(f"{SET_ASIDE}/{name}"), name) for name in self._disk.listdir(SET_ASIDE)]
+        oldest_first = sorted((found.changed_ns, len(name), name) for found, name in ages if found is not None)
+        for _, _, name in oldest_first[:-SET_ASIDE_KEPT]:
+            with contextlib.suppress(OSError):
+                durable.remove(self._disk, f"{SET_ASIDE}/{name}")
 
     # Reading.
 
@@ -325,7 +348,7 @@ class Store:
         number = head.next_generation
         path = generation_path(number)
         durable.remove(self._disk, path)  # of an earlier try whose commit did not come
-        content = {**files, TRAINER_STATE: encode(state)}
+        content = {**files, TRAINER_STATE: encode(msgspec.structs.replace(state, schema=SCHEMA))}
         manifest = Manifest(
             schema=SCHEMA,
             generation=number,
@@ -371,6 +394,7 @@ class Store:
         """The commit: one atomic replacement of HEAD."""
         new = msgspec.structs.replace(
             head,
+            schema=SCHEMA,
             number=head.number + 1,
             generation=kept.generation,
             generation_path=kept.path,
@@ -379,7 +403,7 @@ class Store:
             when=kept.when,
             kept=tuple(sorted(head.kept, key=lambda k: k.generation)),
         )
-        raw = encode(new)
+        raw = sealed(new)
         try:
             durable.write_file(self._disk, HEAD_PATH, raw)
         except OSError:
@@ -458,7 +482,12 @@ class Store:
         reached = {kept.path for kept in self.head.kept} if self.head else set()
         generations = [f"{GENERATIONS}/{name}" for name in self._disk.listdir(GENERATIONS)]
         snapshots = [f"{SNAPSHOTS}/{name}" for name in self._disk.listdir(SNAPSHOTS) if not durable.is_leftover(name)]
-        leftovers = [f"{SNAPSHOTS}/{name}" for name in self._disk.listdir(SNAPSHOTS) if durable.is_leftover(name)]
+        leftovers = [
+            f"{folder}/{name}"
+            for folder in (SNAPSHOTS, DELTAS)
+            for name in self._disk.listdir(folder)
+            if durable.is_leftover(name)
+        ]
         return [
             *(path for path in generations if path not in reached),
             *snapshots[: -self._keep_snapshots],

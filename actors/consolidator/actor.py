@@ -23,6 +23,7 @@ from messages import (
     CommitNight,
     ConsolidateNow,
     Delta,
+    GenerationCommitted,
     InboxSurveyed,
     LearningState,
     NightClosed,
@@ -97,6 +98,7 @@ class Consolidator(Actor):
         self._commanded = False
         self._inbox_waits = True  # until the first survey says otherwise
         self._refused_at: float | None = None
+        self._force: StateInForce | None = None  # as last seen; void as soon as anything is committed
         # An earlier incarnation may have left the Trainer waiting for the end of its night.
         await self.send(NightClosed(night="", committed=False))
         await self._tidy()
@@ -122,6 +124,13 @@ class Consolidator(Actor):
     async def surveyed(self, inbox: InboxSurveyed) -> None:
         """A night waits for an empty inbox."""
         self._inbox_waits = bool(inbox.waiting_count or inbox.claimed or inbox.unready)
+        if self._commanded:
+            await self.consider()
+
+    @on
+    async def moved_on(self, _: GenerationCommitted | NightCommitted) -> None:
+        """What is in force has changed."""
+        self._force = None
 
     @on
     async def command(self, _: ConsolidateNow) -> None:
@@ -140,7 +149,10 @@ class Consolidator(Actor):
         """Is a night wanted, and may it begin?"""
         if not self._commanded and (not self.settings.nightly or self._inbox_waits or self._lately_refused()):
             return
-        force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+        # Asking has every file of the generation verified, so it is not done every minute for nothing.
+        if self._force is None:
+            self._force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+        force = self._force
         last = max((delta.due_date for delta in force.ledger), default="")
         due = owed(self.clock.now(), self.settings.at, force.state.learning_since, last)
         if not due and not self._commanded:

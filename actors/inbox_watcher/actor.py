@@ -60,7 +60,7 @@ class InboxWatcher(Actor):
     """See the module."""
 
     settings: InboxWatcherSettings
-    sends = (BatchRejected, BatchFailed)
+    sends = (BatchRejected, BatchFailed, InboxSurveyed)
 
     async def on_start(self) -> None:
         self._seen: Mapping[str, Seen] = {}

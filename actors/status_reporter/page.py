@@ -27,6 +27,7 @@ from messages import (
     Message,
     MessagesDropped,
     NightClosed,
+    NightCommitted,
     NightFinished,
     NightRefused,
     NightStarted,
@@ -169,6 +170,8 @@ class Folder:
                 page.global_step, page.adapter_id = message.global_step, message.adapter_id
                 page.adapter_step, page.base = message.adapter_step, message.base
                 page.base_model, page.device = message.model, message.device
+                page.generation = message.generation
+                page.last_consolidation = message.base or page.last_consolidation
             case TrainingProgress():
                 page.global_step, page.adapter_step = message.global_step, message.adapter_step
                 if page.batch is not None:
@@ -198,6 +201,8 @@ class Folder:
         match message:
             case NightStarted():
                 page.night = message.night
+            case NightCommitted():
+                page.generation, page.adapter_id, page.adapter_step = message.generation, message.adapter_id, 0
             case NightFinished():
                 page.last_consolidation = message.night
                 page.base = message.night

@@ -83,7 +83,7 @@ class Trainer(Actor):
     """See the module. ``engine`` makes what computes; a fresh one for each incarnation."""
 
     settings: TrainerSettings
-    sends = (BatchTrained, BatchFailed)
+    sends = (BatchTrained, BatchFailed, CommitGeneration)
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._make_engine = engine
@@ -131,7 +131,7 @@ class Trainer(Actor):
         await self.device_call(self._jobs.unload)
 
     async def _commit_finally(self, state: LearningState) -> None:
-        unchanged = self._changes == self._committed_changes and state == self._state
+        unchanged = self._changes == self._committed_changes and self._as_filed(state) == self._state
         if unchanged and not self._commits:
             return
         # The newest snapshot may already lie in the cloakroom, but which one that is hangs on a message that was not
@@ -317,6 +317,7 @@ class Trainer(Actor):
                 model=loaded.model,
                 parameters=loaded.parameters,
                 trainable=loaded.trainable,
+                generation=loaded.generation,
                 global_step=self._state.global_step,
                 adapter_id=self._state.adapter_id,
                 adapter_step=self._state.adapter_step,

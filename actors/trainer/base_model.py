@@ -53,13 +53,25 @@ def checked_folder(folder: Path, name: str) -> Path:
     """``folder``, if it holds a model's config and safetensors.
 
     Raises:
-        EngineError: NF-MODEL-001 it is no model folder; NF-MODEL-004 its weights are not in safetensors.
+        EngineError: NF-MODEL-001 it is no model folder; NF-MODEL-003 its config is damaged; NF-MODEL-004 its weights
+            are not in safetensors.
     """
     if not (folder / "config.json").is_file():
         raise EngineError("NF-MODEL-001", f"{name} is not a model folder: it has no config.json")
+    _config(folder, name)
     if not any(folder.glob("*.safetensors")):
         raise EngineError("NF-MODEL-004", f"{name} holds no *.safetensors")
     return folder
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except ValueError as error:
+        raise EngineError("NF-MODEL-003", f"the config.json of {name} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise EngineError("NF-MODEL-003", f"the config.json of {name} is damaged: it holds no object")
+    return config
 
 
 def _from_hub(name: str) -> Path:
@@ -108,7 +120,7 @@ def fingerprint(folder: Path) -> str:
 
 def context_length(folder: Path, tokenizer: Any) -> int | None:
     """Tokens the model was made for; ``None`` if neither the model nor its tokenizer says."""
-    config = json.loads((folder / "config.json").read_bytes())
+    config = _config(folder, folder.name)
     config = {**config, **config.get("text_config", {})}
     said = (config.get("max_position_embeddings"), config.get("n_positions"), tokenizer.model_max_length)
     # A tokenizer that does not know says 10**30.
@@ -195,7 +207,7 @@ def choose_dtype(settings: TrainerSettings, device: str) -> Any:
 
 def quiet() -> None:
     """No progress bars and no advice on the terminal: the daemon tells its own story."""
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as told
 
     # Each speaks to the other in words that have changed since; nothing a person could do about it.

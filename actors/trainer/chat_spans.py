@@ -14,7 +14,6 @@ turn's words; a template that cannot be read this way is a ``TemplateProblem``, 
 from __future__ import annotations
 
 import json
-import os.path
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -112,17 +111,20 @@ class ChatSpans:
             foreign = [self.generation_prompt, *self.end_tokens]
             if any(word and word in said and word not in message["content"] for word in foreign):
                 raise TemplateProblem(f"what turn {number + 1} says cannot be found in the rendered text")
-        return self._with_opening(text, start, end_before), self._with_ending(conversation, number, start, end)
+        return self._with_opening(conversation, number, start, end_before), self._with_ending(
+            conversation, number, start, end
+        )
 
-    def _with_opening(self, text: str, start: int, end_before: int) -> int:
-        prompt = self.generation_prompt
-        if not prompt:
+    def _with_opening(self, conversation: _Conversation, number: int, start: int, end_before: int) -> int:
+        text, prompt = conversation.text, self.generation_prompt
+        if prompt:
+            found = text.rfind(prompt, end_before, start)
+            opening = found + len(prompt) if found >= 0 else start
+        else:
+            opening = conversation.before(number)
+        if not end_before <= opening <= start or any(end in text[opening:start] for end in self.end_tokens):
             return start
-        found = text.rfind(prompt, end_before, start)
-        if found < 0:
-            return start
-        between = text[found + len(prompt) : start]
-        return start if any(end in between for end in self.end_tokens) else found + len(prompt)
+        return opening
 
     def _with_ending(self, conversation: _Conversation, number: int, start: int, end: int) -> int:
         text = conversation.text
@@ -157,6 +159,14 @@ class _Conversation:
         if content and content not in self.text:
             self.changed(number)
 
+    def before(self, number: int) -> int:
+        """Where the model begins to write turn ``number`` if nothing prompts it; -1 where later turns change that."""
+        try:
+            prefix = render_or_explain(self.render, self.messages[:number], add_generation_prompt=True)
+        except TemplateProblem:
+            return -1
+        return len(prefix) if self.text.startswith(prefix) else -1
+
     def next_turn(self, number: int) -> int:
         """Where the words of the turn after ``number`` begin; the end of this one's at the latest cannot be beyond."""
         following = number + 1
@@ -172,12 +182,18 @@ class _Conversation:
             raise TemplateProblem(f"the model's chat template leaves out turn {number + 1}, role {message['role']}")
         text = self.text
         # The mark is not in the text, so the shared beginning ends at the mark or before it, and so with the end.
-        start = first if text.startswith(other[:first]) else len(os.path.commonprefix([text, other[:first]]))
+        start = first if text.startswith(other[:first]) else _shared(text, other[:first])
         tail = other[last + 1 :]
         if not text.endswith(tail):
-            tail = os.path.commonprefix([text[::-1], tail[::-1]])
+            tail = tail[len(tail) - _shared(text[::-1], tail[::-1]) :]
         shared = min(len(tail), len(text) - start)
         return start, len(text) - shared
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _marked(message: Mapping[str, Any], mark: str) -> dict[str, Any]:
@@ -202,20 +218,21 @@ def _marked_call(call: Any, mark: str) -> Any:
 
 def plain_calls(calls: Sequence[Any]) -> list[Any]:
     """Tool calls as templates want them: arguments as an object, where the data has them as JSON text."""
-    plain = []
-    for call in calls:
-        if isinstance(call, Mapping):
-            function = call.get("function", call)
-            if isinstance(function, Mapping) and isinstance(function.get("arguments"), str):
-                try:
-                    arguments = json.loads(function["arguments"])
-                except ValueError:
-                    arguments = None
-                if isinstance(arguments, dict):
-                    opened = {**function, "arguments": arguments}
-                    call = {**call, "function": opened} if "function" in call else opened
-        plain.append(call)
-    return plain
+    return [_opened(call) for call in calls]
+
+
+def _opened(call: Any) -> Any:
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"])
+    except ValueError:
+        return call
+    if not isinstance(arguments, dict):
+        return call
+    opened = {**function, "arguments": arguments}
+    return {**call, "function": opened} if "function" in call else opened
 
 
 def _generation_prompt(probe: ChatRender) -> str:

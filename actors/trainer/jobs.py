@@ -83,6 +83,7 @@ class DeviceJobs:
         self.done_state = state
         return EngineLoaded(
             state=state,
+            generation=force.generation,
             device=info.device,
             dtype=info.dtype,
             model=info.model,

@@ -8,7 +8,6 @@ Letters: B examples, T tokens of the longest, K positions at which any example h
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -60,7 +59,6 @@ def inner(model: Any) -> Any:
     return model.get_base_model()
 
 
-@lru_cache
 def takes_positions(kind: type[Any]) -> bool:
     """Can this kind of model be told at which positions logits are wanted?"""
     return "logits_to_keep" in inspect.signature(kind.forward).parameters

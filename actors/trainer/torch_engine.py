@@ -13,9 +13,7 @@ Knows nothing of files' fates or commits. Everything here runs on the Trainer's 
 
 from __future__ import annotations
 
-import gc
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +23,7 @@ from accelerate import Accelerator
 
 from actors.trainer import base_model, order
 from actors.trainer.adapter import CONFIG, WEIGHTS, Adapter, seed_of
+from actors.trainer.device_limits import cores, device_trouble, free_memory, out_of_memory
 from actors.trainer.engine import BatchPlan, EngineError, EngineInfo, Step
 from actors.trainer.loss import trained_loss
 from actors.trainer.optimizer_file import (
@@ -44,7 +43,6 @@ from runtime.disk import DiskPort
 T = TypeVar("T")
 
 CHUNK_BYTES = 1 << 20
-DEVICE_TROUBLE = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "device-side", "MPS backend")
 
 
 class _Loaded:
@@ -94,7 +92,7 @@ class TorchEngine:
         folder = base_model.checked_folder(self._disk.real_path(model_path), name) if model_path else pristine
         device = base_model.choose_device(settings)
         dtype = base_model.choose_dtype(settings, device)
-        threads = state.threads or settings.threads or _cores()
+        threads = state.threads or settings.threads or cores()
         torch.set_num_threads(threads)
         # On a GPU determinism costs speed and some models do not run at all, so it is only asked for on the CPU.
         torch.use_deterministic_algorithms(device == "cpu")
@@ -118,7 +116,7 @@ class TorchEngine:
             threads=threads,
         )
 
-    def open_batch(self, path: str, cursor: Cursor, adapter_step: int) -> BatchPlan:
+    def open_batch(self, path: str, cursor: Cursor, adapter_step: int) -> BatchPlan:  # noqa: ARG002 (the protocol's)
         assert self._renderer is not None, "a model is loaded before a batch is opened"
         settings = self._settings
         self._open = None
@@ -138,7 +136,7 @@ class TorchEngine:
         if cursor.step and cursor.steps != len(steps):
             raise EngineError(
                 "NF-TRAIN-003",
-                f"{cursor.name} was interrupted at step {cursor.step} of {cursor.steps}, but would now take {len(steps)}",
+                f"{cursor.name} was interrupted at step {cursor.step} of {cursor.steps}, and now has {len(steps)}",
             )
         sample = order.evaluation_sample(self._seed, cursor.digest, len(tokens))
         self._open = _Open(tokens, steps, sample, cursor.step)
@@ -183,16 +181,19 @@ class TorchEngine:
 
     def unload(self) -> None:
         if self._loaded is not None:
-            self._loaded.accelerator.free_memory()
-        self._loaded = self._open = self._renderer = None
-        _free_memory()
+            self._loaded = self._open = self._renderer = None
+            free_memory()
+
+    def _generation(self, path: str) -> dict[str, bytes]:
+        try:
+            return {file: self._disk.read(f"{path}/{file}") for file in (CONFIG, WEIGHTS, OPTIMIZER, RNG)}
+        except FileNotFoundError as error:
+            raise EngineError("NF-MODEL-008", f"the generation lacks {Path(str(error.filename)).name}") from error
 
     def _on_device(
         self, folder: Path, name: str, device: str, dtype: torch.dtype, state: LearningState, generation_path: str
     ) -> _Loaded:
-        files = {}
-        if generation_path:
-            files = {file: self._disk.read(f"{generation_path}/{file}") for file in (CONFIG, WEIGHTS, OPTIMIZER, RNG)}
+        files = self._generation(generation_path) if generation_path else {}
         base = base_model.load_model(folder, name, device, dtype)
         if self._settings.gradient_checkpointing:
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -214,15 +215,15 @@ class TorchEngine:
             try:
                 return attempt()
             except RuntimeError as error:
-                trouble = _device_trouble(error)
+                trouble = device_trouble(error)
                 if trouble is not None:
                     raise trouble from error
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             # Past the except block: while the error lives, its frames keep the activations alive.
             assert self._loaded is not None
             self._loaded.optimizer.zero_grad(set_to_none=True)
-            _free_memory()
+            free_memory()
             self._halve(batch, numbers)
 
     def _try_step(self, loaded: _Loaded, batch: _Open, numbers: list[int], adapter_step: int) -> Step:
@@ -281,30 +282,6 @@ class TorchEngine:
 def learning_rate(settings: TrainerSettings, adapter_step: int) -> float:
     """Linear from the adapter's first step on, then constant: no horizon that could move."""
     return settings.learning_rate * min(1.0, (adapter_step + 1) / max(1, settings.warmup_steps))
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    # The CPU's allocator has no exception of its own.
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )
-
-
-def _device_trouble(error: RuntimeError) -> EngineError | None:
-    if _out_of_memory(error) or not any(words in str(error) for words in DEVICE_TROUBLE):
-        return None
-    first = str(error).partition("\n")[0]
-    return EngineError("NF-TRAIN-011", f"the device failed: {first}", transient=True)
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _shortest(*lengths: int | None) -> int | None:

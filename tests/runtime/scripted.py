@@ -164,6 +164,19 @@ async def running(tree: Branch | list[Child], **more: Any) -> AsyncIterator[Acto
     await task
 
 
+async def failure_of(tree: Branch | list[Child], *messages: Message) -> Exception:
+    """What a system's run ends with when it is sent these."""
+    system = system_of(tree)
+    task = asyncio.create_task(system.run())
+    await settle()
+    for message in messages:
+        await system.send(message)
+    await asyncio.wait([task], timeout=3.0)
+    failure = task.exception()
+    assert isinstance(failure, Exception), "it ended well"
+    return failure
+
+
 async def eventually(true: Callable[[], bool], *, within: float = 3.0) -> None:
     """Wait until it is so."""
     loop = asyncio.get_running_loop()

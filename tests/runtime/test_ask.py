@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from runtime import AskFailed, AskTimeout, Branch, MailboxSpec
+from runtime import AskFailed, AskTimeout, Branch, MailboxSpec, Retry
 from tests.runtime.scripted import (
     A,
     Answer,
@@ -59,7 +59,7 @@ async def test_an_ask_ends_at_its_time_out_and_the_late_answer_harms_nobody() ->
 async def test_an_ask_fails_at_once_with_the_reason_when_the_answerer_crashes_over_it() -> None:
     async with running([child(A, [], deeds={"bad": crash})]) as system:
         began = asyncio.get_running_loop().time()
-        with pytest.raises(AskFailed, match="a crashed over AskA: .*BoomError: a was told to"):
+        with pytest.raises(AskFailed, match=r"a crashed over AskA: .*BoomError: a was told to"):
             await system.ask(AskA("bad"), timeout=30.0)
         assert asyncio.get_running_loop().time() - began < 1.0
 
@@ -73,8 +73,6 @@ async def test_a_question_that_waits_is_answered_by_the_next_incarnation() -> No
 
 async def test_a_question_is_never_handled_twice() -> None:
     log: list[str] = []
-    from runtime import Retry
-
     async with running([child(A, log, deeds={"bad": crash}, on_crash=Retry(3))]) as system:
         with pytest.raises(AskFailed):
             await system.ask(AskA("bad"), timeout=2.0)

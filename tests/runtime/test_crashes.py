@@ -25,6 +25,7 @@ from tests.runtime.scripted import (
     crash,
     crash_times,
     eventually,
+    failure_of,
     running,
     sends,
     settle,
@@ -83,7 +84,7 @@ async def test_a_dead_instance_is_let_go_with_all_it_held() -> None:
     async def remember_and_crash(actor: Scripted) -> None:
         seen.append(weakref.ref(actor))
         try:
-            raise ValueError("the first cause")
+            int("the first cause")
         except ValueError as error:
             raise BoomError from error
 
@@ -148,11 +149,10 @@ async def test_a_crash_in_on_start_does_not_blame_the_message_that_waits_to_be_r
 
 async def test_an_on_start_that_never_works_gives_up_and_names_the_actor() -> None:
     log: list[str] = []
-    with pytest.raises(GaveUp) as caught:
-        async with running([child(A, log, deeds={"start": crash}, intensity=2)]) as system:
-            await eventually(lambda: system.stopping)
-    assert caught.value.report.startswith("a kept failing in on_start or on_stop (")
-    assert "BoomError: a was told to" in caught.value.report
+    failure = await failure_of([child(A, log, deeds={"start": crash}, intensity=2)])
+    assert isinstance(failure, GaveUp)
+    assert failure.report.startswith("a kept failing in on_start or on_stop (")
+    assert "BoomError: a was told to" in failure.report
     assert log == ["a:start"] * 3
 
 
@@ -241,14 +241,11 @@ async def test_one_crash_more_ends_the_run_naming_actor_message_and_cause_chain(
         child(A, log, deeds={"go": sends(ToB("bad"))}),
         child(B, log, deeds={"bad": crash}, intensity=3),
     ]
-    with pytest.raises(GaveUp) as caught:
-        async with running(tree) as system:
-            for _ in range(4):
-                await system.send(ToA("go"))
-            await eventually(lambda: system.stopping)
-    assert "b kept failing over ToB" in caught.value.report
-    assert "BoomError: b was told to" in caught.value.report
-    assert "ToB from a to b <- ToA from outside to a" in caught.value.report
+    failure = await failure_of(tree, *[ToA("go")] * 4)
+    assert isinstance(failure, GaveUp)
+    assert "b kept failing over ToB" in failure.report
+    assert "BoomError: b was told to" in failure.report
+    assert "ToB from a to b <- ToA from outside to a" in failure.report
     assert log[-1] == "a:stop", "the rest is stopped in order"
 
 
@@ -321,10 +318,9 @@ async def test_an_isolated_branch_contains_a_branch_below_it_that_fails() -> Non
 async def test_a_failure_in_an_inner_branch_escalates_to_the_root() -> None:
     log: list[str] = []
     inner = Branch("inner", (child(B, log, deeds={"bad": crash}, intensity=0),))
-    with pytest.raises(GaveUp, match="b kept failing over ToB"):
-        async with running(Branch("root", (child(A, log), inner))) as system:
-            await system.send(ToB("bad"))
-            await eventually(lambda: system.stopping)
+    failure = await failure_of(Branch("root", (child(A, log), inner)), ToB("bad"))
+    assert isinstance(failure, GaveUp)
+    assert "b kept failing over ToB" in failure.report
     assert log[-1] == "a:stop"
 
 
@@ -333,11 +329,9 @@ async def test_what_a_person_must_mend_ends_the_run_at_once() -> None:
         raise OperatorError("NF-CONF-001", "the home is on fire", hint="put it out")
 
     log: list[str] = []
-    with pytest.raises(OperatorError, match="the home is on fire") as caught:
-        async with running([child(A, log, deeds={"bad": refuse})]) as system:
-            await system.send(ToA("bad"))
-            await eventually(lambda: system.stopping)
-    assert caught.value.hint == "put it out"
+    failure = await failure_of([child(A, log, deeds={"bad": refuse})], ToA("bad"))
+    assert isinstance(failure, OperatorError)
+    assert (failure.what, failure.hint) == ("the home is on fire", "put it out")
     assert log == ["a:start", "a:bad"]
 
 

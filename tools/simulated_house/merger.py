@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 
@@ -33,7 +34,12 @@ class SimMerger:
         await self._workers.call(lambda: self._begin(request.out))
         # The partial folder is there all the while: a crash in between must find and sweep it.
         seconds = self._chance.randint(1, MERGE_SECONDS_MAX)
-        await anyio.sleep(seconds)
+        try:
+            await anyio.sleep(seconds)
+        except asyncio.CancelledError:
+            # A merge that is called off takes its folder with it, as the real one does.
+            durable.remove(self._disk, request.out)
+            raise
         if self._trouble():
             await self._workers.call(lambda: durable.remove(self._disk, request.out))
             return MergeRefused("NF-MERGE-001", "the merge did not end in time")

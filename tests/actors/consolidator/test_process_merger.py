@@ -204,7 +204,25 @@ def test_the_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
         time.sleep(0.01)
 
 
-def test_the_child_prints_one_line_whatever_the_libraries_say(tmp_path: Path) -> None:
+def test_what_libraries_print_does_not_mix_with_the_outcome(tmp_path: Path) -> None:
+    job = MergeJob(base="", adapters=(), out=str(tmp_path), last_base="", parent=os.getpid())
+    script = (
+        "import os\n"
+        "from actors.consolidator import merge_child\n"
+        "def noisy(job):\n"
+        "    print('noise', flush=True)\n"
+        "    os.system('echo more noise')\n"
+        "    return merge_child.MergeOutcome()\n"
+        "merge_child._do = noisy\n"
+        "merge_child.main()\n"
+    )
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, input=msgspec.json.encode(job), capture_output=True, check=True, cwd=PROJECT)
+    assert ended.stdout == b"{}\n"
+    assert ended.stderr.splitlines() == [b"noise", b"more noise"]
+
+
+def test_the_child_prints_one_line_for_done_and_for_refused(tmp_path: Path) -> None:
     base = make_llama(tmp_path / "base", torch.bfloat16)
     adapter = make_adapter(base, tmp_path / "adapter")
     job = MergeJob(str(base), (str(adapter),), str(tmp_path / "out"), str(base), os.getpid())

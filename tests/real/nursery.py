@@ -1,0 +1,71 @@
+"""Bears real daemon processes quickly: it has imported torch once, and each process it forks is a `nightfold` of its own.
+
+Importing torch costs three processor seconds, which is most of a short life; a test that kills a daemon six times would
+spend its time there. A forked process has its own memory, locks, threads and exit, and runs ``tools.cli.main`` as the
+command does. Speaks JSON lines: ``{"bear": argv, "said": file}`` gives a pid, ``{"await": pid, "seconds": s}`` gives the
+exit status, negative for a signal, or null if it lives on. When its own input ends it kills whom it bore.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+
+def main() -> None:
+    import actors.trainer.torch_engine
+    import tools.daemon  # noqa: F401 - borne processes find it imported
+
+    living: set[int] = set()
+    answer("ready")
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "bear" in request:
+            pid = os.fork()
+            if pid == 0:
+                live(request)
+            living.add(pid)
+            answer(pid)
+        else:
+            status = waited_for(request["await"], request["seconds"])
+            if status is not None:
+                living.discard(request["await"])
+            answer(status)
+    for pid in living:
+        os.kill(pid, signal.SIGKILL)
+
+
+def answer(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def live(request: dict[str, Any]) -> None:
+    """Become the command: its own input and output, its own environment; ends with its exit code."""
+    from tools.cli import main as command
+
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    said = os.open(request["said"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    sys.path[:0] = request["path"]
+    sys.exit(command(request["bear"]))
+
+
+def waited_for(pid: int, seconds: float) -> int | None:
+    until = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.005)
+
+
+if __name__ == "__main__":
+    main()

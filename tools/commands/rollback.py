@@ -1,0 +1,104 @@
+"""``nightfold rollback``: put a kept generation, or the state right after a night, in force again.
+
+One replacement of HEAD and nothing else: no weights are changed, nothing is deleted, and what was in force before stays
+kept, so the same command takes it back. It needs the home for itself, as a daemon does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors.checkpointer.actor import CheckpointerSettings
+from actors.checkpointer.head import Head, Kept
+from actors.checkpointer.store import Damaged, Store
+from runtime import OperatorError
+from runtime.disk import Disk
+from runtime.errors import EXIT_DISK, EXIT_DONE, EXIT_FAILED
+from runtime.home_lock import HomeLock
+from tools.commands.history import receipts
+from tools.commands.home import shown
+from tools.house import read_config
+
+NAMES_SHOWN = 5
+
+
+def rollback(home: Path, target: str) -> int:
+    """Go back to ``target``: a generation's number or a night's name.
+
+    Raises:
+        OperatorError: NF-STATE-001 a daemon lives (75); NF-STATE-003 it is not kept, or not sound.
+    """
+    settings = read_config(home).take("checkpointer", CheckpointerSettings)
+    disk = Disk(home)
+    with HomeLock(home):
+        store = Store(
+            disk,
+            keep_generations=settings.keep_generations,
+            keep_snapshots=settings.keep_snapshots,
+            keep_nights=settings.keep_nights,
+        )
+        try:
+            opened = store.open()
+            for what, why, instead in opened.damage:
+                print(f"damage: {what}: {why}" + (f"; in its place: {instead}" if instead else ""))
+            before = opened.head
+            _model_is_there(disk, before, target)
+            now = store.put_back(target)
+        except Damaged as damage:
+            raise OperatorError(
+                "NF-STATE-003",
+                f"{target} is kept, but it is damaged: {damage}",
+                hint=f"nothing was changed; nightfold doctor {home} says which generations are sound",
+                exit_code=EXIT_FAILED,
+            ) from damage
+        except OSError as error:
+            raise OperatorError(
+                "NF-DISK-003",
+                f"the disk refused: {error}",
+                hint="what was in force still is; mend the disk and try again",
+                exit_code=EXIT_DISK,
+            ) from error
+    assert before is not None, "put_back refuses where nothing was committed"
+    print("\n".join(_told(home, before, now)))
+    return EXIT_DONE
+
+
+def _model_is_there(disk: Disk, head: Head | None, target: str) -> None:
+    """The adapter alone is of no use without the merged model that it stands on."""
+    if head is None:
+        return
+    nights = {night.night: night.generation for night in head.nights}
+    number = nights.get(target, int(target) if target.isdigit() else -1)
+    wanted = next((kept for kept in head.kept if kept.generation == number), None)
+    if wanted is not None and wanted.model_path and disk.stat(wanted.model_path) is None:
+        raise Damaged(f"the model it stands on, {wanted.model_path}, is not there")
+
+
+def _told(home: Path, before: Head, now: Kept) -> list[str]:
+    was = before.in_force
+    if was.generation == now.generation:
+        return [f"generation {now.generation} is in force already; nothing was changed"]
+    lines = [
+        f"in force now: {_words(now)}",
+        f"before:       {_words(was)}",
+        f"take it back: nightfold rollback {home} {was.generation}   (until retention lets go of it)",
+    ]
+    undone = [night for night in was.ledger if night not in now.ledger]
+    if undone:
+        lines.append(f"nights no longer in force: {', '.join(undone)} (their deltas are kept)")
+    since = [receipt.name for receipt in receipts(home) if receipt.last_global_step > now.global_step]
+    if since:
+        names = ", ".join(shown(name) for name in since[:NAMES_SHOWN]) + (" …" if len(since) > NAMES_SHOWN else "")
+        lines += [
+            f"learnt since, and now not in the model: {names} ({len(since)} file(s))",
+            f"they stay in trained/; to learn one again: nightfold submit {home} {home / 'trained'}/NAME",
+        ]
+    return lines
+
+
+def _words(kept: Kept) -> str:
+    nights = f", {len(kept.ledger)} night(s)" if kept.ledger else ""
+    return (
+        f"generation {kept.generation} ({kept.why}), step {kept.global_step}, "
+        f"adapter {kept.adapter_id} at {kept.adapter_step}{nights}"
+    )

@@ -1,0 +1,1 @@
+"""Views of the recorded trace: each turns records into something a person or another tool reads."""

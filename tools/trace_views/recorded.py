@@ -1,0 +1,180 @@
+"""The recorded trace as the views see it: one run for each life of the daemon, its deliveries, and the wall clock.
+
+Guarantees: numbers mean one thing within a run, for they begin anew with each process; what a restarted StatusReporter
+wrote a second time is there once. A file torn by a kill gives what stands before the tear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runtime import trace_files
+from runtime.disk import Disk
+from runtime.errors import EXIT_FAILED, OperatorError
+from runtime.trace import Record
+
+FOLDER = "status/trace"
+
+
+class Delivery(msgspec.Struct):
+    """One message on its way to one actor. Times are monotonic seconds; ``None``: it did not come to that."""
+
+    id: int
+    cause: int
+    sender: str
+    recipient: str
+    type: str
+    body: trace_files.Body
+    sent_at: float
+    begun_at: float | None = None
+    done_at: float | None = None
+    handled_s: float = 0.0
+    attempts: int = 0
+    end: str = ""
+
+    @property
+    def queued_s(self) -> float | None:
+        """How long it lay in the mailbox before it was first taken up."""
+        return None if self.begun_at is None else self.begun_at - self.sent_at
+
+    def field(self, name: str) -> Any:
+        """A field of the message, ``None`` if it has none of that name."""
+        return self.body.value.get(name) if isinstance(self.body.value, dict) else None
+
+
+class Run:
+    """What one process recorded, in order."""
+
+    def __init__(self, records: list[Record]) -> None:
+        self.records = records
+
+    @property
+    def whole(self) -> bool:
+        """Is the beginning still there? The oldest files are let go."""
+        return bool(self.records) and self.records[0].number == 1
+
+    @cached_property
+    def deliveries(self) -> dict[int, Delivery]:
+        """By id, in the order in which they were sent."""
+        found: dict[int, Delivery] = {}
+        for record in self.records:
+            if record.kind == "sent":
+                found[record.id] = Delivery(
+                    record.id, record.cause, record.sender, record.recipient, record.type, record.body, record.at
+                )
+                continue
+            delivery = found.get(record.id)
+            if delivery is None:
+                continue
+            match record.kind:
+                case "begun":
+                    delivery.attempts += 1
+                    delivery.begun_at = record.at if delivery.begun_at is None else delivery.begun_at
+                    began = record.at
+                    delivery.done_at, delivery.handled_s = None, delivery.handled_s - began
+                case "done" | "crashed":
+                    delivery.done_at = record.at
+                    delivery.handled_s += record.at
+                    delivery.end = "crashed" if record.kind == "crashed" else ""
+                case "dead" | "dropped":
+                    delivery.end = record.kind
+        for delivery in found.values():
+            if delivery.attempts and delivery.done_at is None:
+                delivery.handled_s = 0.0  # it was in hand when the trace ended
+        return found
+
+    @cached_property
+    def _wall(self) -> tuple[float, datetime] | None:
+        for record in self.records:
+            if record.kind == "started" and isinstance(record.body.value, str):
+                return record.at, datetime.fromisoformat(record.body.value)
+        return None
+
+    def wall(self, at: float) -> datetime | None:
+        """The local wall time of a record; ``None`` if no record of this run tells."""
+        if self._wall is None:
+            return None
+        return self._wall[1] + timedelta(seconds=at - self._wall[0])
+
+
+def runs(records: Iterable[Record]) -> list[Run]:
+    """Records as runs, oldest first."""
+    found: list[list[Record]] = []
+    moments: dict[int, float] = {}
+    last = 0
+    for record in records:
+        if record.number <= last:
+            if moments.get(record.number) == record.at:
+                continue  # written again by a StatusReporter that was restarted
+            last = 0
+        if last == 0:
+            found.append([])
+            moments = {}
+        last = record.number
+        moments[last] = record.at
+        found[-1].append(record)
+    return [Run(one) for one in found]
+
+
+def read_runs(home: Path) -> list[Run]:
+    """Every run that is still recorded, oldest first; at least one.
+
+    Raises:
+        OperatorError: NF-CONF-011, nothing is recorded.
+    """
+    found = runs(_read(Disk(home)))
+    if not found:
+        raise OperatorError(
+            "NF-CONF-011",
+            f"{home / FOLDER} holds no trace",
+            hint="the daemon writes it while it runs, unless [status_reporter] trace_on_disk is false",
+            exit_code=EXIT_FAILED,
+        )
+    return found
+
+
+def _read(disk: Disk) -> Iterator[Record]:
+    for path in trace_files.files(disk, FOLDER):
+        try:
+            data = disk.read(path)
+        except FileNotFoundError:
+            continue  # rotated away between the listing and now
+        yield from trace_files.decode(data)
+
+
+_TELLING = ("batch", "name", "step", "steps", "generation", "night", "timer", "why", "purpose", "path", "actor")
+_WORDS_MAX = 60
+
+
+def brief(body: trace_files.Body) -> str:
+    """The few fields of a message that tell it from others of its type."""
+    if not isinstance(body.value, dict):
+        return ""
+    return " ".join(
+        f"{name}={_short(body.value[name])}" for name in _TELLING if body.value.get(name) not in (None, "", 0)
+    )
+
+
+def _short(value: Any) -> str:
+    text = "".join(sign if sign.isprintable() else " " for sign in str(value))
+    return text if len(text) <= _WORDS_MAX else f"{text[:_WORDS_MAX]}…"
+
+
+def seconds(value: float) -> str:
+    """A stretch of time in at most three digits."""
+    if value < 0.001:
+        return f"{value * 1e6:.0f} µs"
+    if value < 1:
+        return f"{value * 1e3:.1f} ms"
+    return f"{value:.2f} s" if value < 600 else f"{value / 60:.0f} min"
+
+
+def is_observer(actor: str) -> bool:
+    """Actors that only listen: leaving them out of a picture hides nothing of the work."""
+    return actor in ("status_reporter", "last_one_out") or actor.startswith("plugins.")
