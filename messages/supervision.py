@@ -53,4 +53,3 @@ class ActorStuck(Message, frozen=True):
     actor: str
     seconds: float
     stack: str
-

@@ -114,10 +114,7 @@ class Cell:
     def running(self) -> None:
         """``on_start`` has returned: timers begin to run."""
         self.state = "running"
-        # The only record that knows the wall clock: with it, a reader can tell what it was at every other one.
-        wall = self.system.clock.now().isoformat()
-        kind = type(self.instance).__name__
-        self.record("started", 0, 0, self.name, self.name, kind, attempt=self.incarnation, body=wall)
+        self.record("started", 0, 0, self.name, self.name, type(self.instance).__name__, attempt=self.incarnation)
         for timer in self.timers:
             self._arm(timer)
 

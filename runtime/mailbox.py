@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -50,7 +51,7 @@ class Envelope(msgspec.Struct):
 class Mailbox:
     """The two lanes and the message in hand. Knows nothing of actors; ``put`` never blocks, ``room`` does."""
 
-    __slots__ = ("_control", "_granted", "_rooms", "_waiter", "_work", "in_hand", "spec")
+    __slots__ = ("_control", "_granted", "_refuse", "_rooms", "_waiter", "_work", "in_hand", "spec")
 
     def __init__(self, spec: MailboxSpec) -> None:
         self.spec = spec
@@ -60,6 +61,7 @@ class Mailbox:
         self._waiter: asyncio.Future[None] | None = None
         self._rooms: deque[asyncio.Future[None]] = deque()
         self._granted = 0
+        self._refuse: Callable[[Envelope], None] | None = None
 
     @property
     def depth(self) -> int:
@@ -92,6 +94,9 @@ class Mailbox:
 
     def put(self, envelope: Envelope) -> None:
         """Add at the end of its lane, whatever the bound."""
+        if self._refuse is not None:
+            self._refuse(envelope)
+            return
         if envelope.control:
             if envelope.reply is None and any(
                 e.message == envelope.message and e.incarnation == envelope.incarnation for e in self._control
@@ -148,8 +153,12 @@ class Mailbox:
         """The message in hand is dealt with."""
         self.in_hand = None
 
-    def empty_out(self) -> list[Envelope]:
-        """Take everything out, the message in hand first; for an actor that will not come back."""
+    def close(self, refuse: Callable[[Envelope], None]) -> list[Envelope]:
+        """Take everything out, the message in hand first, and hand later arrivals to ``refuse``.
+
+        For an actor that will not come back; a message may still be on its way to it.
+        """
+        self._refuse = refuse
         left = [] if self.in_hand is None else [self.in_hand]
         left += [*self._control, *self._work]
         self.in_hand = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -39,6 +40,9 @@ STORM_AFTER = 5
 """Dead letters of one kind at one actor told one by one; after that they are counted and told once a minute."""
 STORM_TOLD_EVERY_SECONDS = 60.0
 STUCK_LOOK_SECONDS = 60.0
+WALL_NOTED_EVERY_SECONDS = 600.0
+"""How often the trace is told the wall time although nothing set it: so that each of its files knows it."""
+WALL_DRIFT_SECONDS = 0.5
 
 
 class AskFailed(Exception):
@@ -125,6 +129,7 @@ class ActorSystem:
         self._storms: dict[tuple[str, str], tuple[int, float, int]] = {}
         self._stuck_told: dict[tuple[str, str], float] = {}
         self._look_handle: asyncio.TimerHandle | None = None
+        self._wall_noted: tuple[float, datetime] | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
         self._stop = asyncio.Event()
         self._failure: Exception | None = None
@@ -140,6 +145,7 @@ class ActorSystem:
         """
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            self._note_wall()
             self._look_again()
             try:
                 await self._root.start()
@@ -354,14 +360,18 @@ class ActorSystem:
             self.publish(MessagesDropped(actor=cell.name, count=cell.dropped))
 
     def empty_out(self, cell: Cell, why: str) -> None:
-        """The cell is done: fail the asks that wait in it, note the rest as dropped."""
-        for envelope in cell.mailbox.empty_out():
+        """The cell is done: fail the asks that wait in it or are on their way, note the rest as dropped."""
+
+        def refuse(envelope: Envelope) -> None:
             if isinstance(envelope.message, Stop):
-                continue
+                return
             kind = type(envelope.message).__name__
             cell.record("dropped", envelope.id, envelope.cause, envelope.sender, cell.name, kind)
             if envelope.reply is not None and not envelope.reply.done():
                 envelope.reply.set_exception(AskFailed(why))
+
+        for envelope in cell.mailbox.close(refuse):
+            refuse(envelope)
 
     # Looking in.
 
@@ -400,7 +410,19 @@ class ActorSystem:
     def _look_again(self) -> None:
         self._look_handle = asyncio.get_running_loop().call_later(STUCK_LOOK_SECONDS, self._look)
 
+    def _note_wall(self) -> None:
+        """Put the wall time on the trace, unless a reader can reckon it from the last time it was put there."""
+        at, now = self.clock.monotonic(), self.clock.now()
+        if self._wall_noted is not None:
+            noted_at, noted = self._wall_noted
+            drift = (now.replace(tzinfo=None) - noted.replace(tzinfo=None)).total_seconds() - (at - noted_at)
+            if abs(drift) < WALL_DRIFT_SECONDS and at - noted_at < WALL_NOTED_EVERY_SECONDS:
+                return
+        self._wall_noted = (at, now)
+        self.trace.add(at, "clock", 0, 0, "clock", "clock", "datetime", body=now.isoformat())
+
     def _look(self) -> None:
+        self._note_wall()
         self._look_for_stuck()
         self._tell_held(at_least_seconds=STORM_TOLD_EVERY_SECONDS)
         self._look_again()

@@ -2,13 +2,15 @@
 
 Kinds: ``sent`` (put into a mailbox), ``begun`` and ``done`` (a handler took it up, ended), ``crashed``, ``dead``
 (became a dead letter), ``dropped`` (left over at a stop), ``replied`` and ``failed`` (an ask's end), ``job`` (a
-blocking job's result), ``device`` (a device job's result), ``started`` (an incarnation; its body is the wall time)
-and ``stopped``. A job or ask that raised has a ``Raised`` for its body. From these a causal tree, a chart or a replay
-is derived; no second path exists that could disagree.
+blocking job's result), ``device`` (a device job's result), ``started`` and ``stopped`` (an incarnation), ``clock``
+(what the wall clock showed: at the start, when it was set or changed to summer time, and now and then). A job or ask
+that raised has a ``Raised`` for its body. From these a causal tree, a chart or a replay is derived; no second path
+exists that could disagree.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from datetime import date, time, timedelta
@@ -31,6 +33,7 @@ Kind = Literal[
     "device",
     "started",
     "stopped",
+    "clock",
 ]
 
 KEPT_BYTES = 16_384
@@ -113,9 +116,15 @@ class Trace:
 def kept(result: Any) -> Any:
     """What the ring keeps of a job's result: the thing itself while it is small plain data, else a word about it.
 
-    The ring holds tens of thousands of records; a job that reads an adapter must not live in each of them.
+    The ring holds tens of thousands of records; a job that reads an adapter must not live in each of them. What may
+    change is copied, for the actor that got it may go on to change it.
     """
-    return result if _weight(result) <= KEPT_BYTES else f"{type(result).__name__}, not kept"
+    if _weight(result) > KEPT_BYTES:
+        return f"{type(result).__name__}, not kept"
+    changes = isinstance(result, dict | list | set | bytearray) or (
+        isinstance(result, msgspec.Struct) and not result.__struct_config__.frozen
+    )
+    return copy.deepcopy(result) if changes else result
 
 
 def raised(error: Exception) -> Raised:

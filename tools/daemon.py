@@ -17,7 +17,6 @@ from typing import Any
 from actors.consolidator.actor import ConsolidatorSettings
 from actors.consolidator.merger import Merger
 from actors.consolidator.process_merger import ProcessMerger
-from tools.inbox_wake import wake_on_changes
 from actors.trainer.engine import Engine
 from actors.trainer.settings import TrainerSettings
 from messages import (
@@ -41,6 +40,7 @@ from runtime.settings import Composed
 from runtime.watchdog import Watchdog
 from runtime.worker import DeviceThread, ThreadWorkers
 from tools.house import Parts, house, read_config
+from tools.inbox_wake import wake_on_changes
 from tools.terminal import Terminal
 
 LOOK_SECONDS = 0.5

@@ -29,7 +29,7 @@ from runtime.errors import EXIT_FAILED, OperatorError
 from runtime.trace import Record
 from runtime.tree import Branch, children_of
 from tools.house import house, read_config, silent_parts
-from tools.replay_cell import NotRecorded, ReplayCell, ReplayClock, Said, Window, wall_from
+from tools.replay_cell import NotRecorded, ReplayCell, ReplayClock, Said, Window
 from tools.trace_views.recorded import Run, read_runs
 
 SPAN_TOLERANCE_SECONDS = 0.25
@@ -185,8 +185,7 @@ async def replay(child: Child, run: Run, incarnation: Incarnation, tree: Branch,
     """Feed a fresh instance everything that is recorded. ``cells`` is given the cell, for whoever must look in."""
     heard = {record.type for record in run.records if record.kind in ("sent", "dropped")}
     heard |= {message.__name__ for each in children_of(tree) for message in handlers_of(each.actor)}
-    clock = ReplayClock(wall_from(incarnation.started.at, datetime.fromisoformat(incarnation.started.body.value)))
-    cell = ReplayCell(child.name, clock, lambda message: type(message).__name__ in heard)
+    cell = ReplayCell(child.name, ReplayClock(run.wall), lambda message: type(message).__name__ in heard)
     cells.append(cell)
     actor = child.build()
     actor._cell = cast("Cell", cell)

@@ -7,7 +7,7 @@ message leaves: results of jobs and answers to asks come from the record, in the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NoReturn
 
 import msgspec
@@ -83,7 +83,7 @@ def _was_raised(record: Record) -> bool:
 class ReplayClock:
     """Stands at the recorded moment of the last thing that happened."""
 
-    def __init__(self, wall: Callable[[float], datetime]) -> None:
+    def __init__(self, wall: Callable[[float], datetime | None]) -> None:
         self._wall = wall
         self.at = 0.0
 
@@ -92,20 +92,11 @@ class ReplayClock:
         return self.at
 
     def now(self) -> datetime:
-        """What the wall clock showed then, in the zone it showed."""
-        return self._wall(self.at)
-
-
-def wall_from(at: float, shown: datetime) -> Callable[[float], datetime]:
-    """The wall clock, from one moment at which it is known."""
-    # The record has an offset and no zone. Where it is this machine's, so are its changes to and from summer time.
-    here = shown.astimezone().utcoffset() == shown.utcoffset()
-
-    def wall(moment: float) -> datetime:
-        then = shown + timedelta(seconds=moment - at)
-        return then.astimezone() if here else then
-
-    return wall
+        """What the wall clock showed then, with the offset that it showed."""
+        moment = self._wall(self.at)
+        if moment is None:
+            raise NotRecorded("what the wall clock showed")
+        return moment
 
 
 class _Untouchable:

@@ -161,7 +161,7 @@ def decode(data: bytes, record: type[S], where: str) -> S:
         msgspec.MsgspecError: it is damaged.
         OperatorError: a newer version of the program wrote it.
     """
-    schema = msgspec.json.decode(data, type=_Versioned).schema
+    schema = _decoded(data, _Versioned).schema
     if schema > SCHEMA:
         raise OperatorError(
             "NF-STATE-004",
@@ -169,8 +169,15 @@ def decode(data: bytes, record: type[S], where: str) -> S:
             hint="install the newer version that wrote it; nothing was changed",
             exit_code=EXIT_CONFIG,
         )
-    return msgspec.json.decode(data, type=record)
+    return _decoded(data, record)
 
 
 class _Versioned(msgspec.Struct):
     schema: int
+
+
+def _decoded(data: bytes, record: type[S]) -> S:
+    try:
+        return msgspec.json.decode(data, type=record)
+    except UnicodeDecodeError as error:  # the one damage that msgspec does not call its own
+        raise msgspec.DecodeError(str(error)) from error

@@ -181,9 +181,7 @@ class Store:
         if sound:
             folder, manifest = sound[0]
             damage[:] = [(what, why, instead or folder) for what, why, instead in damage]
-            kept = tuple(
-                self._kept(path, one, self._disk.read(posixpath.join(path, MANIFEST))) for path, one in sound
-            )
+            kept = tuple(self._kept(path, one, self._disk.read(posixpath.join(path, MANIFEST))) for path, one in sound)
             empty = Head(SCHEMA, 0, 0, "", "", manifest.base_fingerprint, manifest.when, deltas=manifest.deltas)
             return self._put_in_force(msgspec.structs.replace(empty, kept=kept), kept[0])
         told = "\n  ".join(f"{what}: {why}" for what, why, _ in damage)
@@ -438,7 +436,7 @@ class Store:
         """
         head = self.head
         nights = {night.night: night.generation for night in head.nights} if head else {}
-        number = nights.get(target, int(target) if target.isdigit() else -1)
+        number = nights.get(target, int(target) if target.isdecimal() else -1)
         wanted = next((kept for kept in head.kept if kept.generation == number), None) if head else None
         if head is None or wanted is None:
             known = ", ".join([*(str(kept.generation) for kept in head.kept), *nights]) if head else "none"

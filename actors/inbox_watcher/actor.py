@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from actors.inbox_watcher.filing import BATCHES, Claimed, claim, file_away, recover_claims
-from actors.inbox_watcher.survey import INBOX, Seen, Survey, survey
+from actors.inbox_watcher.survey import INBOX, Seen, Survey, shown, survey
 from messages import (
     BatchAccepted,
     BatchClaimed,
@@ -38,6 +38,8 @@ from runtime.errors import EXIT_DISK
 FOLDERS = ("trained", "rejected", "failed")
 NAMES_TOLD = 100
 STRIKES_MAX = 2
+VALIDATOR, TRAINER = "validator", "trainer"
+"""Where a batch goes from here. Only the names: actors do not know each other."""
 
 
 class InboxWatcherSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,6 +117,7 @@ class InboxWatcher(Actor):
         """Look, claim what is complete, file what is due."""
         for batch in list(self._to_file):
             await self._file(batch)
+        await self._forget_taken_back()
         if self._claim_unsure:
             await self._take_up_claims()
         found = await self._look()
@@ -127,10 +130,10 @@ class InboxWatcher(Actor):
             claimed.append(name)
         waiting = tuple(name for name in (*found.ready, *found.odd) if name not in claimed)
         survey_told = InboxSurveyed(
-            waiting=waiting[:NAMES_TOLD],
+            waiting=tuple(map(shown, waiting[:NAMES_TOLD])),
             waiting_count=len(waiting),
-            unready=found.unready[:NAMES_TOLD],
-            ignored=found.ignored[:NAMES_TOLD],
+            unready=tuple(map(shown, found.unready[:NAMES_TOLD])),
+            ignored=tuple(map(shown, found.ignored[:NAMES_TOLD])),
             claimed=tuple(one.name for one in self._claimed.values()),
         )
         if survey_told != self._told:
@@ -160,7 +163,7 @@ class InboxWatcher(Actor):
         self._inbox_inode = found.inbox_inode
         here = {*found.seen, *found.odd}
         for name in sorted(set(before) - here):
-            await self.send(FileWithdrawn(name=name))
+            await self.send(FileWithdrawn(name=shown(name)))
         self._seen = found.seen
         return found
 
@@ -187,7 +190,7 @@ class InboxWatcher(Actor):
             return False
         self._seen = {known: seen for known, seen in self._seen.items() if known != name}
         if found is None:
-            await self.send(FileWithdrawn(name=name))
+            await self.send(FileWithdrawn(name=shown(name)))
         else:
             self._claimed[found.batch] = found
             await self._send_on(found)
@@ -205,6 +208,17 @@ class InboxWatcher(Actor):
             if found.batch not in self._claimed:
                 self._claimed[found.batch] = found
                 await self._send_on(found)
+
+    async def _forget_taken_back(self) -> None:
+        """A person took a claimed file out of ``state/batches/``: nobody will send its outcome, so nothing waits."""
+        waiting = [found for found in self._claimed.values() if found.batch not in self._to_file]
+        gone = await self.blocking(lambda: [found for found in waiting if self._is_taken_back(found)])
+        for found in gone:
+            del self._claimed[found.batch]
+            await self.send(FileWithdrawn(name=found.name))
+
+    def _is_taken_back(self, found: Claimed) -> bool:
+        return self.disk.stat(found.path) is None and self.disk.stat(BATCHES) is not None
 
     def _refuse_if_lost(self, error: OSError) -> None:
         """A read-only or vanished file system is for a person to mend; anything else may pass."""
@@ -271,10 +285,16 @@ class InboxWatcher(Actor):
 
     @on
     async def letter_died(self, dead: MessageDeadLettered) -> None:
-        """A batch's message was lost to a crash: send it again, but give up on a file that kills its reader."""
-        if dead.message_type == BatchClaimed.__name__:
+        """A batch's message was lost to a crash: send it again, but give up on a file that kills its reader.
+
+        A plug-in that listens and crashes has lost its own copy: that is no fault of the file's.
+        """
+        if dead.message_type == BatchClaimed.__name__ and dead.actor == VALIDATOR:
             await self._strike()
-        elif dead.message_type in (BatchAccepted.__name__, BatchesWanted.__name__):
+        elif (dead.message_type, dead.actor) in (
+            (BatchAccepted.__name__, TRAINER),
+            (BatchesWanted.__name__, self.name),
+        ):
             await self._announce()
 
     async def _strike(self) -> None:

@@ -11,7 +11,7 @@ import posixpath
 
 import msgspec
 
-from actors.inbox_watcher.survey import BATCH_SUFFIX, INBOX
+from actors.inbox_watcher.survey import BATCH_SUFFIX, INBOX, shown
 from messages import Receipt, Report
 from runtime import durable
 from runtime.disk import DiskPort
@@ -38,7 +38,10 @@ class _Named(msgspec.Struct):
 
 
 def claim(disk: DiskPort, name: str) -> Claimed | None:
-    """Give the file the next number and take it out of the inbox; ``None`` if it is no longer there."""
+    """Give the file the next number and take it out of the inbox; ``None`` if it is no longer there.
+
+    From here on it has a name that is text.
+    """
     number = _last_number(disk) + 1
     # The number first: should the rest not happen, it is skipped, never given twice.
     durable.write_file(disk, LAST_NUMBER, f"{number}\n".encode())
@@ -47,11 +50,11 @@ def claim(disk: DiskPort, name: str) -> Claimed | None:
     disk.mkdir(folder)
     disk.fsync_dir(BATCHES)
     try:
-        durable.move_file(disk, f"{INBOX}/{name}", f"{folder}/{name}")
+        durable.move_file(disk, f"{INBOX}/{name}", f"{folder}/{shown(name)}")
     except FileNotFoundError:
         durable.remove(disk, folder)
         return None
-    return _claimed(disk, batch, name)
+    return _claimed(disk, batch, shown(name))
 
 
 def recover_claims(disk: DiskPort) -> tuple[Claimed, ...]:
@@ -107,11 +110,14 @@ def _numbered(stem: str, number: int, ending: str) -> str:
 
 
 def _owner(disk: DiskPort, paper: str) -> str | None:
-    if disk.stat(paper) is None:
+    found = disk.stat(paper)
+    if found is None:
         return None
+    if found.kind != "file":
+        return ""
     try:
         return msgspec.json.decode(disk.read(paper), type=_Named).batch
-    except msgspec.MsgspecError:
+    except ValueError:  # msgspec's own errors are ValueErrors, and so is what it raises over text that is not UTF-8
         return ""  # somebody else's file under this name
 
 

@@ -41,6 +41,11 @@ def is_batch_name(name: str) -> bool:
     return name.lower().endswith(BATCH_SUFFIX) and not name.startswith((".", "~"))
 
 
+def shown(name: str) -> str:
+    """The name as text: bytes that are no UTF-8, which no message or paper could carry, become question marks."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\ufffd", "?")
+
+
 def survey(
     disk: DiskPort, before: Mapping[str, Seen], now: float, *, settle_seconds: float, quiet_seconds: float
 ) -> Survey:

@@ -121,7 +121,10 @@ class ChatSpans:
             found = text.rfind(prompt, end_before, start)
             opening = found + len(prompt) if found >= 0 else start
         else:
+            # Nothing prompts it, so the model writes the blank before its words too; a header of its turn is no words.
             opening = conversation.before(number)
+            if text[max(0, opening) : start].strip():
+                return start
         if not end_before <= opening <= start or any(end in text[opening:start] for end in self.end_tokens):
             return start
         return opening

@@ -42,7 +42,7 @@ class Validator(Actor):
                 continue
             try:
                 receipt = msgspec.json.decode(self.disk.read(posixpath.join(TRAINED, name)), type=_Digest)
-            except (OSError, msgspec.MsgspecError):
+            except (OSError, ValueError):  # what msgspec raises over damage, text that is not UTF-8 among it
                 continue
             found[receipt.digest] = receipt.name
         return found

@@ -20,7 +20,7 @@ from runtime import Actor, ActorSystem, Branch, Child, MailboxSpec, on
 from runtime.cell import Cell
 from runtime.mailbox import Envelope
 from runtime.simulation import EPOCH, SimClock, SimDevice, SimDisk, SimLoop, SimWorkers
-from runtime.simulation.faults import Fault, IoError, NoSpace, PowerCut, PowerLost, ShortWrite, Survival
+from runtime.simulation.faults import SURVIVALS, Fault, IoError, NoSpace, PowerCut, PowerLost, ShortWrite, Survival
 
 M = TypeVar("M", bound=Message)
 Reply = Callable[[Any], Message]
@@ -45,12 +45,13 @@ def _listener(told: list[Message]) -> type[Actor]:
 
 
 def answering(name: str, answers: Mapping[type[Question[Any]], Reply]) -> Child:
-    """An actor that answers these questions; an answer that is an exception is raised."""
+    """An actor that answers these questions; a reply may be a coroutine, which is awaited, or raise."""
 
     def handler(reply: Reply) -> Callable[[Actor, Any], Coroutine[Any, Any, Message]]:
         async def answer(self: Actor, question: Any) -> Message:
             found: Any = reply(question)
-            return await found if asyncio.iscoroutine(found) else found
+            answered: Message = await found if asyncio.iscoroutine(found) else found
+            return answered
 
         return answer
 
@@ -164,8 +165,8 @@ class Stage:
 
 CUTS: tuple[PowerCut, ...] = tuple(
     PowerCut(survival, seed, halfway)
-    for survival, seeds in (("lose_all", 1), ("keep_all", 1), ("torn", 3))
-    for seed in range(seeds)
+    for survival in SURVIVALS
+    for seed in range(3 if survival == "torn" else 1)
     for halfway in (False, True)
 )
 REFUSALS: tuple[Fault, ...] = (NoSpace(), ShortWrite(), IoError())

@@ -142,6 +142,20 @@ class Daemon:
             time.sleep(0.005)
 
 
+def until_gone(pid: int, within_s: float = PATIENCE_S) -> None:
+    """Wait until no process has this pid; a dead one that nobody has asked after yet counts as gone."""
+    give_up_at = time.monotonic() + within_s
+    while True:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        assert time.monotonic() < give_up_at, f"process {pid} lives on"
+        time.sleep(0.005)
+
+
 class Nursery:
     """The process that bears daemons; see ``tests.real.nursery``. ``close`` ends it and whom it bore."""
 
@@ -204,7 +218,7 @@ def command(*argv: str | Path, cwd: Path = PROJECT, within_s: float = PATIENCE_S
     )
 
 
-def lesson(seed: int, examples: int, words: int = 60) -> list[dict[str, str]]:
+def lesson(seed: int, examples: int, words: int = 20) -> list[dict[str, str]]:
     """Examples that differ, long enough that a step takes some milliseconds."""
     text = [f"{(seed * 7919 + number * 104729) % 9973} nights" for number in range(examples + words)]
     return [

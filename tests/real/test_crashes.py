@@ -14,7 +14,7 @@ from tests.real.daemons import Home
 
 pytestmark = pytest.mark.real
 
-KILLS = 8
+KILLS = 6
 
 
 def test_t1_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from runtime import AskFailed, AskTimeout, Branch, MailboxSpec, Retry
+from runtime.cell import Cell
+from runtime.mailbox import Envelope
 from tests.runtime.scripted import (
     A,
     Answer,
@@ -112,6 +114,23 @@ async def test_an_ask_that_waits_when_the_answerer_stops_fails() -> None:
         gate.set()
         with pytest.raises(AskFailed, match="a is stopped"):
             await asked
+
+
+class SlowDelivery:
+    """Each message takes a while, as in the simulation."""
+
+    def carry(self, cell: Cell, envelope: Envelope) -> None:
+        asyncio.get_running_loop().call_later(0.02, cell.mailbox.put, envelope)
+
+
+async def test_an_ask_that_is_on_its_way_when_the_answerer_ends_fails_too() -> None:
+    async def leave(actor: Scripted) -> None:
+        actor.finish()
+
+    async with running([child(A, [], deeds={"start": leave}, restart="temporary")], delivery=SlowDelivery()) as system:
+        await asyncio.sleep(0.01)
+        with pytest.raises(AskFailed, match="a is stopped"):
+            await system.ask(AskA("x"), timeout=2.0)
 
 
 async def test_a_cancelled_ask_leaves_no_trace_in_the_wait_graph() -> None:

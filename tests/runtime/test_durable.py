@@ -95,6 +95,14 @@ def test_names_of_full_length_leave_room_for_the_work(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
+@pytest.mark.parametrize("at", [3, 5])
+def test_a_protocol_that_fails_cleans_up_after_itself(tmp_path: Path, at: int) -> None:
+    port, _ = failing(tmp_path, at)
+    with pytest.raises(TodayError):
+        durable.write_file(port, "f", b"x")
+    assert tree(tmp_path) == {}
+
+
 def test_content_is_synced_before_the_rename_and_the_folder_after_it(tmp_path: Path) -> None:
     port, disk = failing(tmp_path)
     durable.write_file(port, "f", b"x")

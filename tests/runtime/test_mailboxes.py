@@ -58,6 +58,13 @@ async def test_equal_control_messages_wait_only_once_and_different_ones_each() -
     assert log == ["a:start", "a:wait", "a:x", "a:y", "a:stop"]
 
 
+def test_a_control_message_for_a_dead_incarnation_does_not_swallow_its_like_for_the_next() -> None:
+    mailbox = Mailbox(MailboxSpec())
+    for incarnation in (1, 2, 2):
+        mailbox.put(Envelope(incarnation, 0, "test", UrgentA("x"), 0.0, control=True, incarnation=incarnation))
+    assert mailbox.depth == 2
+
+
 async def test_control_enters_a_full_mailbox() -> None:
     gate = asyncio.Event()
     log: list[str] = []

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from messages import Message
-from runtime import Actor, Backoff, Child, every, on
+from runtime import Actor, Backoff, Child, MailboxSpec, every, on
 from runtime.worker import DeviceThread
 from tests.runtime.scripted import (
     A,
@@ -73,9 +73,14 @@ async def test_a_busy_sender_does_not_keep_a_draining_actor_from_ending() -> Non
             await actor.send(ToB("more"))
             await asyncio.sleep(0)
 
-    async with running([child(A, [], deeds={"go": send_for_ever}), child(B, [])]) as system:
+    async def take_a_while(actor: Scripted) -> None:
+        await asyncio.sleep(0.001)
+
+    small = MailboxSpec(capacity=4)
+    tree = [child(A, [], deeds={"go": send_for_ever}), child(B, [], deeds={"more": take_a_while}, mailbox=small)]
+    async with running(tree) as system:
         await system.send(ToA("go"))
-        await settle()
+        await eventually(lambda: system.cells["b"].mailbox.full)
         began = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - began < 1.0
 

@@ -142,6 +142,20 @@ async def test_a_branch_is_restarted_as_a_whole_with_the_one_before_it() -> None
         await system.ask(AskC("x"), timeout=1.0)
 
 
+async def test_a_restarted_branch_does_not_bring_back_the_one_that_had_finished() -> None:
+    async def leave(actor: Scripted) -> None:
+        actor.finish()
+
+    inner = Branch("inner", (child(B, [], deeds={"leave": leave}, restart="transient"), child(C, [])))
+    root = Branch("root", (child(A, [], deeds={"bad": crash}), inner), strategy="rest_for_one")
+    async with running(root) as system:
+        await system.send(ToB("leave"))
+        await eventually(lambda: state(system, "b") == "stopped")
+        await system.send(ToA("bad"))
+        await eventually(lambda: system.cells["c"].incarnation == 2)
+        assert (state(system, "b"), system.cells["b"].incarnation) == ("stopped", 1)
+
+
 async def test_a_restarted_branch_still_watches_its_children() -> None:
     log: list[str] = []
     deeds: dict[str, Deed] = {"bad": crash}

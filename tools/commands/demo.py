@@ -28,7 +28,7 @@ from tools.demo_daemon import DemoDaemon, WaitFailed
 from tools.demo_files import BROKEN, KILLED, REWORDED, TAUGHT, demo_files
 from tools.demo_files import CONFIG as DEMO_CONFIG
 
-KILL_AT_STEP = 20
+KILL_AT_STEP = 12
 SHOW_EVERY_STEPS = 6
 ANSWER_TOKENS = 24
 ANSWER_SHOWN = 60

@@ -68,7 +68,7 @@ def _model_is_there(disk: Disk, head: Head | None, target: str) -> None:
     if head is None:
         return
     nights = {night.night: night.generation for night in head.nights}
-    number = nights.get(target, int(target) if target.isdigit() else -1)
+    number = nights.get(target, int(target) if target.isdecimal() else -1)
     wanted = next((kept for kept in head.kept if kept.generation == number), None)
     if wanted is not None and wanted.model_path and disk.stat(wanted.model_path) is None:
         raise Damaged(f"the model it stands on, {wanted.model_path}, is not there")

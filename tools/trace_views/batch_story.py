@@ -59,7 +59,7 @@ def find_story(runs: list[Run], wanted: str) -> Story:
                 continue
             batch, name = str(delivery.field("batch")), str(delivery.field("name"))
             filed_as = str(delivery.field("path") or "").rpartition("/")[2]
-            if (wanted.isdigit() and batch == f"{int(wanted):06d}") or (file_name in ("", name, filed_as)):
+            if (wanted.isdecimal() and batch == f"{int(wanted):06d}") or (file_name in ("", name, filed_as)):
                 found = (place, batch, name)
     if found is None:
         known = sorted({str(d.field("batch")) for run in runs for d in run.deliveries.values() if d.field("batch")})

@@ -6,6 +6,7 @@ wrote a second time is there once. A file torn by a kill gives what stands befor
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -90,17 +91,17 @@ class Run:
         return found
 
     @cached_property
-    def _wall(self) -> tuple[float, datetime] | None:
-        for record in self.records:
-            if record.kind == "started" and isinstance(record.body.value, str):
-                return record.at, datetime.fromisoformat(record.body.value)
-        return None
+    def _walls(self) -> list[tuple[float, datetime]]:
+        """What the wall clock showed, and when."""
+        return [(r.at, datetime.fromisoformat(r.body.value)) for r in self.records if r.kind == "clock"]
 
     def wall(self, at: float) -> datetime | None:
-        """The local wall time of a record; ``None`` if no record of this run tells."""
-        if self._wall is None:
+        """What the wall clock showed then; ``None`` if no record of this run tells."""
+        if not self._walls:
             return None
-        return self._wall[1] + timedelta(seconds=at - self._wall[0])
+        place = max(0, bisect.bisect_right(self._walls, at, key=lambda known: known[0]) - 1)
+        known_at, shown = self._walls[place]
+        return shown + timedelta(seconds=at - known_at)
 
 
 def runs(records: Iterable[Record]) -> list[Run]:

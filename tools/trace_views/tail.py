@@ -55,16 +55,16 @@ def tail(home: Path, out: TextIO) -> None:
         fresh = list(follower.fresh())
         if run.records and fresh and fresh[0].number <= run.records[-1].number:
             run = Run([])  # the daemon was started anew
-        run = Run([*run.records[:1], *_anchors(run.records), *fresh]) if fresh else run
+        run = Run([*_anchors(run.records), *fresh]) if fresh else run
         for line in _lines(run, fresh):
             print(line, file=out)
         out.flush()
 
 
 def _anchors(records: list[Record]) -> list[Record]:
-    """What is kept of the past while following: the first record that tells the wall time, and the newest of all."""
-    started = [record for record in records if record.kind == "started"][:1]
-    return [*started, *records[-1:]]
+    """What is kept of the past while following: the newest record that tells the wall time, and the newest of all."""
+    clock = [record for record in records if record.kind == "clock"][-1:]
+    return [*clock, *(record for record in records[-1:] if record.kind != "clock")]
 
 
 def _lines(run: Run, records: list[Record]) -> Iterator[str]:

@@ -63,7 +63,18 @@ ALPACA = """{%- for message in messages %}
 {{- ('### Instruction:\n' if message.role == 'user' else '### Response:\n') + message.content + '\n\n' }}
 {%- endfor %}{%- if add_generation_prompt %}{{- '### Response:\n<think>' }}{%- endif %}"""
 
-TEMPLATES = {"llama3": LLAMA3, "qwen3": QWEN3, "mistral": MISTRAL, "gemma": GEMMA, "alpaca": ALPACA, "none": None}
+# It never prompts, and its headers are no special tokens.
+PLAIN = "{%- for message in messages %}{{- message.role + ': ' + message.content + eos_token }}{%- endfor %}"
+
+TEMPLATES = {
+    "llama3": LLAMA3,
+    "qwen3": QWEN3,
+    "mistral": MISTRAL,
+    "gemma": GEMMA,
+    "alpaca": ALPACA,
+    "plain": PLAIN,
+    "none": None,
+}
 SPECIAL = [
     *("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     *("<|eom_id|>", "<|python_tag|>", "<start_of_turn>", "<end_of_turn>"),
@@ -121,6 +132,7 @@ TWO_TURNS = turns(("user", "Two and two?"), ("assistant", "Four."), ("user", "Su
         ("mistral", [" Four.</s>", " Of course.</s>"]),
         ("gemma", ["Four.<end_of_turn>", "Of course.<end_of_turn>"]),
         ("alpaca", ["Four.", "Of course."]),
+        ("plain", ["Four.</s>", "Of course.</s>"]),
         ("none", ["Four.</s>", "Of course.</s>"]),
     ],
 )
@@ -230,6 +242,11 @@ def test_a_completion_is_trained_with_eos_and_its_prompt_is_not() -> None:
     assert taught("mistral", Completion("Two and two?", " Four.")) == [" Four.</s>"]
 
 
+def test_a_token_that_straddles_prompt_and_completion_is_trained() -> None:
+    # " course" is one token: the prompt's blank and the completion's first letters cannot be told apart.
+    assert taught("mistral", Completion("Of ", "course.")) == [" course.</s>"]
+
+
 def test_a_text_is_trained_whole() -> None:
     rendered = Renderer(tokenizer("mistral")).whole(Text("Four it is."))
     assert isinstance(rendered, Rendered)
@@ -261,6 +278,7 @@ def test_windows_train_each_token_exactly_once(length_max: int) -> None:
     windows, cut = split(whole, length_max)
     assert all(len(window.input_ids) <= length_max and window.trained_count for window in windows)
     assert sum(window.trained_count for window in windows) == whole.trained_count
+    assert not any(window.trained[0] for window in windows)
     overlap = sum(window.input_ids != whole.input_ids[: len(window.input_ids)] for window in windows)
     covered = sum(len(window.input_ids) for window in windows) - overlap
     assert covered + cut in (len(whole.input_ids), len(whole.input_ids) + 1)
