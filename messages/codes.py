@@ -33,12 +33,6 @@ DATA: dict[str, Explanation] = {
         "Nothing was learnt from it. It lies in rejected/, beside its report.",
         "See whether whatever wrote it was finished, and drop it again.",
     ),
-    "NF-DATA-003": Explanation(
-        "Nothing in the file can be trained",
-        "Its lines are well formed, but after the model's template and tokenizer no token is left to learn.",
-        "Nothing was learnt from it. The file is kept, beside its report.",
-        "Look at what becomes of each line, and which tokens are trained: `nightfold check FILE --model DIR`.",
-    ),
     "NF-DATA-004": Explanation(
         "Not a regular file",
         "Only files are read: a link, folder, pipe, socket or device is not, and nothing follows where it points.",

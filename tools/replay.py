@@ -6,7 +6,8 @@ function of its record: a bug report that replays, replays on any machine.
 
 What is not replayed: ``on_stop``, and a message still in hand when the record ends. What counts as the same: equal
 data, but for lengths of time within ``SPAN_TOLERANCE_SECONDS`` and times of day within ``MOMENT_TOLERANCE_SECONDS``,
-for the clock is only known where something was recorded.
+for the clock is only known where something was recorded. A wall clock that was set is noted within the minute; what an
+actor decided by it in between shows as a difference.
 """
 
 from __future__ import annotations

@@ -110,10 +110,13 @@ class _Untouchable:
 
 
 class _Cloakroom:
-    """Every ticket is good: what it stands for only goes into jobs, and no job runs."""
+    """What a ticket stands for only goes into jobs. So where the record has one more, the ticket was still good."""
+
+    def __init__(self, used: Callable[[], bool]) -> None:
+        self._used = used
 
     def look(self, _ticket: str) -> Mapping[str, bytes] | None:
-        return {}
+        return {} if self._used() else None
 
     def leave(self, _files: Mapping[str, bytes]) -> str:
         raise NotRecorded("what is left in the cloakroom outside of a job leaves no record")
@@ -150,10 +153,10 @@ class ReplaySystem:
     stopping = False
     stop_reason = ""
 
-    def __init__(self, clock: ReplayClock) -> None:
+    def __init__(self, clock: ReplayClock, used: Callable[[], bool]) -> None:
         self.clock = clock
         self.disk = _Untouchable()
-        self.cloakroom = _Cloakroom()
+        self.cloakroom = _Cloakroom(used)
         self.trace = _NoTrace()
 
     def describe(self) -> Sequence[Any]:
@@ -169,7 +172,7 @@ class ReplayCell:
 
     def __init__(self, name: str, clock: ReplayClock, hears: Callable[[Message], bool]) -> None:
         self.name = name
-        self.system = ReplaySystem(clock)
+        self.system = ReplaySystem(clock, lambda: bool(self.window.jobs or self.window.device))
         self.device = _Device()
         self.later: list[Message] = []
         self.said: list[Message] = []

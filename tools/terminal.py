@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from messages import TrainingProgress
+from tools.commands.home import shown
 
 
 class Terminal:
@@ -40,7 +41,7 @@ class Terminal:
             from tqdm import tqdm
 
             self._batch = batch.batch
-            self._bar = tqdm(total=batch.steps, desc=batch.name, unit="step", file=self._out, leave=False)
+            self._bar = tqdm(total=batch.steps, desc=shown(batch.name), unit="step", file=self._out, leave=False)
         self._bar.n = batch.step
         loss = "?" if batch.loss is None else f"{batch.loss:.3f}"
         self._bar.set_postfix_str(f"loss {loss}, {batch.tokens_per_second:.0f} tokens/s", refresh=True)

@@ -9,7 +9,7 @@ It is the one writer of ``consolidated_models/``.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, time, timedelta
 from typing import Annotated
 
@@ -72,17 +72,20 @@ def last_due(now: datetime, at: time) -> datetime:
     return today if local >= today else today - timedelta(days=1)
 
 
-def owed(now: datetime, at: time, learning_since: str | None, last_due_date: str) -> str:
-    """The local date whose night is owed, or ``""``.
+def owed(now: datetime, at: time, learning_since: str | None, had_nights: Collection[str]) -> str:
+    """The local date whose night is owed, or ``""``. ``had_nights`` are the dates that have had theirs.
 
     Wall time is compared with wall time, so an hour that daylight saving repeats or skips is one hour of that date.
+    Dates are looked up, not compared: a clock that was once far ahead must not put off every night until then; for the
+    same reason a first step that seems to lie ahead counts as long past.
     """
     if learning_since is None:
         return ""
     due = last_due(now, at)
     learnt = datetime.fromisoformat(learning_since).replace(tzinfo=None)
+    clock_was_set_back = learnt > now.replace(tzinfo=None)
     day = due.date().isoformat()
-    return day if learnt < due and day > last_due_date else ""
+    return day if (learnt < due or clock_was_set_back) and day not in had_nights else ""
 
 
 class Consolidator(Actor):
@@ -153,8 +156,8 @@ class Consolidator(Actor):
         if self._force is None:
             self._force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
         force = self._force
-        last = max((delta.due_date for delta in force.ledger), default="")
-        due = owed(self.clock.now(), self.settings.at, force.state.learning_since, last)
+        had_nights = {delta.due_date for delta in force.ledger}
+        due = owed(self.clock.now(), self.settings.at, force.state.learning_since, had_nights)
         if not due and not self._commanded:
             return
         if self._commanded and (force.generation == 0 or force.state.adapter_step == 0):

@@ -132,7 +132,7 @@ def _check_sampled_rows(plan: Plan, block: Block, source: int, there: torch.Tens
     weight = block.fold.weight
     dtype = FLOATS[weight.dtype]
     written = there.view(dtype).view(block.rows, -1)
-    for row in {0, weight.shape[0] - 1}:
+    for row in sorted({0, weight.shape[0] - 1}):
         if not block.first_row <= row < block.first_row + block.rows:
             continue
         row_bytes = block.size // block.rows

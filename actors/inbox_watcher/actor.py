@@ -70,6 +70,7 @@ class InboxWatcher(Actor):
         self._validated: set[str] = set()
         self._strikes: dict[str, int] = {}
         self._to_file: dict[str, tuple[str, Receipt | Report]] = {}
+        self._taken_back: dict[str, Claimed] = {}
         self._inbox_inode = 0
         self._claim_unsure = False
         self._told: InboxSurveyed | None = None
@@ -210,11 +211,14 @@ class InboxWatcher(Actor):
                 await self._send_on(found)
 
     async def _forget_taken_back(self) -> None:
-        """A person took a claimed file out of ``state/batches/``: nobody will send its outcome, so nothing waits."""
+        """A person took a claimed file out of ``state/batches/``: nothing waits for its outcome any more.
+
+        If it was in training the outcome comes all the same, and is still filed.
+        """
         waiting = [found for found in self._claimed.values() if found.batch not in self._to_file]
         gone = await self.blocking(lambda: [found for found in waiting if self._is_taken_back(found)])
         for found in gone:
-            del self._claimed[found.batch]
+            self._taken_back[found.batch] = self._claimed.pop(found.batch)
             await self.send(FileWithdrawn(name=found.name))
 
     def _is_taken_back(self, found: Claimed) -> bool:
@@ -263,6 +267,8 @@ class InboxWatcher(Actor):
         await self._file_as(done.batch, done.name, "failed", done.report)
 
     async def _file_as(self, batch: str, name: str, folder: str, paper: Receipt | Report) -> None:
+        if batch in self._taken_back:
+            self._claimed[batch] = self._taken_back.pop(batch)
         if batch not in self._claimed:
             # Filed before a crash that came before the Trainer could note it.
             await self.send(BatchFiled(batch=batch, name=name, folder=folder, path=""))

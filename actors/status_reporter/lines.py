@@ -38,11 +38,20 @@ from messages import (
 )
 
 LINES_SHOWN = 5
+CONTINUED = "\n" + 13 * " "
+"""Between a line and what belongs under it."""
 
 
 def line_for(message: Message) -> str | None:
-    """The line, or ``None`` for what is not worth one."""
-    return _of_batches(message) or _of_learning(message) or _of_nights(message) or _of_trouble(message)
+    """The line, or ``None`` for what is not worth one. Safe for a terminal, whatever a dropped file is called."""
+    line = _of_batches(message) or _of_learning(message) or _of_nights(message) or _of_trouble(message)
+    return None if line is None else CONTINUED.join(_printable(part) for part in line.split(CONTINUED))
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
+    )
 
 
 def _of_batches(message: Message) -> str | None:
@@ -53,12 +62,12 @@ def _of_batches(message: Message) -> str | None:
         case BatchRejected() | BatchFailed():
             word = "rejected" if isinstance(message, BatchRejected) else "failed"
             report = message.report
-            lines = "".join(f"\n             {error}" for error in report.errors[:LINES_SHOWN])
+            lines = "".join(f"{CONTINUED}{error}" for error in report.errors[:LINES_SHOWN])
             more = report.error_count - min(len(report.errors), LINES_SHOWN)
             return (
                 f"{word:10} {message.name}: {report.trouble.message} [{report.trouble.code}]{lines}"
-                + (f"\n             and {more} more" if more > 0 else "")
-                + (f"\n             {report.trouble.hint}" if report.trouble.hint else "")
+                + (f"{CONTINUED}and {more} more" if more > 0 else "")
+                + (f"{CONTINUED}{report.trouble.hint}" if report.trouble.hint else "")
             )
         case BatchStarted():
             if message.step:
@@ -149,7 +158,8 @@ def _of_trouble(message: Message) -> str | None:
         case ActorGaveUp():
             return f"gave up    {message.actor}: {message.why}"
         case ActorStuck():
-            return f"stuck      {message.actor} for {message.seconds:.0f} s: {message.stack}"
+            stack = CONTINUED.join(message.stack.splitlines())
+            return f"stuck      {message.actor} for {message.seconds:.0f} s: {stack}"
         case MessageDeadLettered():
             last_line = message.why.strip().rsplit("\n", 1)[-1]
             return f"dead       {message.count} {message.message_type} to {message.actor}: {last_line}"
@@ -161,4 +171,4 @@ def _loss(value: float | None) -> str:
 
 
 def _notes(warnings: tuple[str, ...]) -> str:
-    return "".join(f"\n             note: {warning}" for warning in warnings)
+    return "".join(f"{CONTINUED}note: {warning}" for warning in warnings)

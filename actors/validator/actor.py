@@ -11,7 +11,7 @@ import msgspec
 
 from actors.validator.inspection import Inspection, inspect
 from actors.validator.settings import ValidatorSettings
-from messages import BatchAccepted, BatchClaimed, BatchRejected, BatchTrained, Report, Trouble
+from messages import BatchAccepted, BatchClaimed, BatchFiled, BatchRejected, BatchTrained, Report, Trouble
 from runtime import Actor, on
 
 TRAINED = "trained"
@@ -28,8 +28,10 @@ class Validator(Actor):
     """See the module."""
 
     settings: ValidatorSettings
+    sends = (BatchAccepted,)
 
     async def on_start(self) -> None:
+        self._accepted: dict[str, BatchAccepted] = {}
         self._trained: dict[str, str] = await self.blocking(self._digests_trained)
 
     def _digests_trained(self) -> dict[str, str]:
@@ -54,7 +56,11 @@ class Validator(Actor):
 
     @on
     async def check(self, claimed: BatchClaimed) -> None:
-        """Read the whole file and accept or reject it."""
+        """Read the whole file and accept or reject it; one that was accepted before is not read again."""
+        known = self._accepted.get(claimed.batch)
+        if known is not None:
+            await self.send(known)
+            return
         try:
             found = await self.blocking(lambda: inspect(self.disk, claimed.path, self.settings))
         except FileNotFoundError:
@@ -66,19 +72,23 @@ class Validator(Actor):
         if trouble is not None:
             await self._reject(claimed, trouble, found)
             return
-        await self.send(
-            BatchAccepted(
-                batch=claimed.batch,
-                name=claimed.name,
-                path=claimed.path,
-                digest=found.digest,
-                size_bytes=found.size_bytes,
-                examples=found.examples,
-                warnings=self._warnings(found),
-                line_errors=found.errors,
-                line_error_count=found.error_count,
-            )
+        accepted = self._accepted[claimed.batch] = BatchAccepted(
+            batch=claimed.batch,
+            name=claimed.name,
+            path=claimed.path,
+            digest=found.digest,
+            size_bytes=found.size_bytes,
+            examples=found.examples,
+            warnings=self._warnings(found),
+            line_errors=found.errors,
+            line_error_count=found.error_count,
         )
+        await self.send(accepted)
+
+    @on
+    async def filed(self, done: BatchFiled) -> None:
+        """It will not be asked about again."""
+        self._accepted.pop(done.batch, None)
 
     def _trouble(self, claimed: BatchClaimed, found: Inspection) -> Trouble | None:
         if found.error_count and (self.settings.bad_lines == "reject_file" or not found.examples):

@@ -72,7 +72,9 @@ class Home:
 
     def steps_committed(self) -> int:
         head = self.head()
-        return next((kept["global_step"] for kept in head.get("kept", ()) if kept["generation"] == head["generation"]), 0)
+        return next(
+            (kept["global_step"] for kept in head.get("kept", ()) if kept["generation"] == head["generation"]), 0
+        )
 
     def learnt(self) -> dict[str, bytes]:
         """What the generation in force has learnt: every file of it that holds tensors."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from runtime import Actor, ActorSystem, AskFailed, AskTimeout, Backoff, Branch, 
 from runtime.clock import SystemClock
 from runtime.disk import Disk
 from runtime.errors import OperatorError
+from runtime.trace import Record
 from runtime.worker import DeviceThread, ThreadWorkers
 from tests.tools.simulated_home import lived_in_home
 from tools.commands.trace import trace
 from tools.replay import Outcome, difference, newest_incarnation, replay, replay_command
+from tools.simulated_house import universe
 from tools.trace_views.recorded import runs
 
 HOUSE = ("status_reporter", "disk_guard", "checkpointer", "trainer", "validator", "inbox_watcher", "consolidator")
@@ -30,6 +33,28 @@ def test_every_actor_of_the_house_agrees_with_its_record(tmp_path: Path, actor: 
     assert agrees, lines
     assert lines[-1].startswith("replay agrees: ")
     assert int(lines[-1].split()[2]) > 5
+
+
+@pytest.mark.parametrize("seed", [3, 14, 23])
+def test_it_agrees_through_restarts_clock_jumps_and_summer_time(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lives: list[bytes] = []
+    encode = trace_files.encode
+
+    def kept(life: Sequence[Record]) -> bytes:
+        lives.append(encode(life))
+        return lives[-1]
+
+    monkeypatch.setattr(universe, "encode", kept)
+    assert universe.Universe(seed, days=1.0, faults=False).run().violation == ""
+    (tmp_path / "nightfold.toml").write_text(universe.CONFIG)
+    (tmp_path / "status" / "trace").mkdir(parents=True)
+    for data in lives:
+        (tmp_path / "status" / "trace" / "000001.trace").write_bytes(data)
+        for actor in HOUSE:
+            agrees, lines = replay_command(tmp_path, actor)
+            assert agrees, lines
 
 
 def test_a_changed_mind_is_named(
@@ -129,7 +154,7 @@ class Busy(Actor):
         await self.send(Went("started", sum(item.number for item in known)))
 
     @on
-    async def go(self, go: Go) -> None:
+    async def go(self, go: Go) -> None:  # noqa: C901 - a list of deeds
         self.count += 1
         match go.what:
             case "ask":
@@ -164,6 +189,21 @@ class Busy(Actor):
                 began = self.clock.monotonic()
                 await self.blocking(lambda: asyncio.run(asyncio.sleep(0.3)))
                 await self.send(Went(self.clock.now().isoformat(), self.clock.monotonic() - began > 0.29))
+            case "change":
+                found = await self.blocking(lambda: {"a": 1})
+                await self.send(Went("found", sorted(found)))
+                found["b"] = 2
+            case "ticket":
+                for ticket in (self.cloakroom.leave({}), "gone"):
+                    files = self.cloakroom.look(ticket)
+                    await self.send(Went("good" if files is not None else "gone"))
+            case "commit":
+                ticket = "snapshot-1"
+                if self.cloakroom.look(ticket) is None:
+                    await self.send(Went("gone"))
+                else:
+                    await self.blocking(lambda: None)
+                    self.cloakroom.hand_back(ticket)
             case "large":
                 await self.send(Went("large", len(await self.blocking(lambda: b"x" * 100_000))))
             case "crash":
@@ -238,7 +278,10 @@ async def replayed(tmp_path: Path, branch: Branch, *told: str) -> Outcome:
     return await replay(child, run, incarnation, branch, [])
 
 
-@pytest.mark.parametrize("what", ["ask", "ask wrongly", "ask in vain", "read", "odd", "device", "measure"])
+DEEDS = ["ask", "ask wrongly", "ask in vain", "read", "odd", "device", "measure", "change", "commit"]
+
+
+@pytest.mark.parametrize("what", DEEDS)
 async def test_all_an_actor_can_do_comes_out_of_the_record(tmp_path: Path, what: str) -> None:
     outcome = await replayed(tmp_path, tree(), what)
     assert outcome.why == ""
@@ -261,6 +304,11 @@ async def test_a_crash_and_the_life_after_it_agree(tmp_path: Path) -> None:
     assert first.handlings[-1].crash == "tests.tools.test_replay.OddError: as told"
     outcome = await replay(busy, run, first, branch, [])
     assert outcome.why == ""
+
+
+async def test_what_leaves_no_record_ends_the_replay_in_words(tmp_path: Path) -> None:
+    outcome = await replayed(tmp_path, tree(), "ticket")
+    assert "what is left in the cloakroom outside of a job leaves no record" in outcome.why
 
 
 async def test_a_result_that_was_too_large_to_keep_ends_the_replay_in_words(tmp_path: Path) -> None:

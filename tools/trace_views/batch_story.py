@@ -6,6 +6,7 @@ batch by what it says, and stands below the nearest of its causes that belongs t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -149,11 +150,8 @@ def _join(into: Node, node: Node) -> None:
 
 
 def _merged(siblings: list[Node]) -> list[Node]:
-    many = {
-        key
-        for key in {(node.type, node.sender) for node in siblings}
-        if sum((node.type, node.sender) == key for node in siblings) > SIBLINGS_MAX or key[0] in COLLAPSED
-    }
+    counts = Counter((node.type, node.sender) for node in siblings)
+    many = [key for key, count in counts.items() if count > SIBLINGS_MAX or key[0] in COLLAPSED]
     merged: list[Node] = []
     first: dict[tuple[str, str], Node] = {}
     for node in siblings:

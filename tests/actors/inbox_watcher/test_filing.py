@@ -293,7 +293,7 @@ def test_f7_any_name_travels_twice(tmp_path: Path, name: str) -> None:
     for number in (1, 2):
         (tmp_path / "inbox" / name).write_bytes(b"%d" % number)
         one = claim(disk, name) or pytest.fail("lost")
-        path = file_away(disk, one, "trained", receipt(one.batch, one.batch))
+        path = file_away(disk, one, "trained", receipt(one.batch, one.name))
         assert (tmp_path / path).read_bytes() == b"%d" % number
         paper = paper_name(path.removeprefix("trained/"), "receipt")
         assert msgspec.json.decode((tmp_path / "trained" / paper).read_bytes(), type=Receipt).batch == one.batch
