@@ -134,6 +134,12 @@ CONF: dict[str, Explanation] = {
         "Nothing was changed; trace only reads.",
         "Check the name. To keep more, raise [status_reporter] trace_files; without trace_on_disk there is none.",
     ),
+    "NF-CONF-012": Explanation(
+        "The home cannot be made as asked",
+        "init makes a home in a folder that is none yet, and needs to know which model it begins with.",
+        "Nothing was changed.",
+        "Choose another folder, and give either --tiny or --model with a folder or a hub id.",
+    ),
 }
 
 # Disk space and I/O.
@@ -304,7 +310,7 @@ MERGE: dict[str, Explanation] = {
         "The base model has no safetensors",
         "The folder holds no model.safetensors, no index of one, or no config.json. Pickled weights are never opened.",
         "Nothing was written.",
-        "Convert the model to safetensors, for example by loading it and calling save_pretrained, and name that folder.",
+        "Convert the model to safetensors (load it and call save_pretrained), then name that folder.",
     ),
     "NF-MERGE-011": Explanation(
         "The base model is quantised",
@@ -406,8 +412,8 @@ STATE: dict[str, Explanation] = {
         "No sound state is left",
         "Neither HEAD nor any generation or snapshot agrees with its manifest. Each finding is listed.",
         "Nothing was deleted, and no dropped file was touched.",
-        "Restore state/ or snapshots/ from a backup. To begin anew instead, move state/ away: the model starts "
-        "from its base.",
+        "Restore state/ or snapshots/ from a backup. To begin anew instead, make a new home with the same base and "
+        "submit the files in trained/ to it.",
     ),
     "NF-STATE-003": Explanation(
         "No such generation or night is kept",

@@ -132,9 +132,9 @@ class TrainingResumed(Message, frozen=True):
 
 
 class TrainingWaits(Message, frozen=True):
-    """A batch is ready but may not start yet; ``why`` says what it waits for. ``missing_bytes`` when it is space."""
+    """The batch ``name`` may not go on yet; ``why`` says what it waits for, ``missing_bytes`` how much if it is space."""
 
-    batch: str
+    name: str
     why: str
     missing_bytes: int = 0
 

@@ -226,6 +226,8 @@ class ChildRunner:
                 body=crash.line,
             )  # fmt: skip
             self._settle_message(crash)
+        if crash.for_a_person is not None:
+            return  # not the actor's fault: it is told once, as the mistake that it is, by whoever answers this end
         over = f"over {kind}" if kind else "in on_start or on_stop"
         self.last_words = f"{over} ({crash.line}); cause chain: {' <- '.join(chain) or 'its own start or stop'}"
         news = ActorCrashed(
@@ -277,6 +279,7 @@ class BranchRunner:
         self._events: asyncio.Queue[_Ended | _RestartDue | None] = asyncio.Queue()
         self._over: asyncio.Event | None = None
         self._stopping = False
+        self._doomed = False
         self._for_good = True
         self._due: dict[_RestartDue, asyncio.TimerHandle] = {}
 
@@ -298,7 +301,7 @@ class BranchRunner:
 
     async def start(self) -> None:
         """Start every child in order, then keep watching them in a task of their own."""
-        self._stopping, self._for_good = False, True
+        self._stopping, self._doomed, self._for_good = False, False, True
         self._events = asyncio.Queue()  # what an earlier life of this branch left unanswered is answered by this start
         self._over = asyncio.Event()
         await self._start_each(self.runners)
@@ -306,7 +309,7 @@ class BranchRunner:
 
     async def _start_each(self, runners: list[ChildRunner | BranchRunner]) -> None:
         for runner in runners:
-            if self.system.stopping or self._stopping:
+            if self.system.stopping or self._stopping or self._doomed:
                 return
             if not runner.settled:
                 await runner.start()
@@ -332,6 +335,11 @@ class BranchRunner:
 
     def child_ended(self, ended: _Ended) -> None:
         """Told by a child's last breath."""
+        if ended.crash is not None and ended.crash.for_a_person is not None and not self.spec.isolate:
+            # It will not come back: nobody shall wait for it, nor be started after it.
+            self._doomed = True
+            if isinstance(ended.runner, ChildRunner):
+                ended.runner.settle("disabled")
         self._events.put_nowait(ended)
 
     async def _watch(self, over: asyncio.Event) -> None:
@@ -372,7 +380,7 @@ class BranchRunner:
         if crash is not None and (crash.for_a_person is not None or runner.exhausted()):
             why = f"{len(runner.crashes)} crashes within {child.period:g} s; the last: {crash.line}"
             if crash.for_a_person is not None:
-                why = crash.line  # no restart mends what a person must: it is told at once
+                why = str(crash.for_a_person)  # no restart mends what a person must: it is told at once
             self.system.publish(ActorGaveUp(actor=runner.name, why=why, disabled=self.spec.isolate))
             if self.spec.isolate:
                 runner.settle("disabled")

@@ -59,8 +59,7 @@ class LastOneOut(Actor):
         self._until_idle = until_idle
         self._inbox_empty = False
         self._training_idle = False
-
-    async def on_start(self) -> None:
+        # Not in on_start, which a stop in the first moments may never let happen: the daemon asks for it all the same.
         self.not_trained = 0
 
     @on

@@ -140,14 +140,16 @@ class Store:
             return None
         instead = "rebuilt from the generations"
         raw = self._disk.read(HEAD_PATH)
-        if not seal_holds(raw):
-            damage.append((HEAD_PATH, "it is not as it was written", instead))
-            return None
         try:
-            return decode(raw, Head, HEAD_PATH)
+            # The schema comes first: a newer version may seal in another way, and what it wrote is not damage.
+            head = decode(raw, Head, HEAD_PATH)
         except msgspec.MsgspecError as error:
             damage.append((HEAD_PATH, str(error), instead))
             return None
+        if not seal_holds(raw):
+            damage.append((HEAD_PATH, "it is not as it was written", instead))
+            return None
+        return head
 
     def _sound(self, head: Head, damage: list[tuple[str, str, str]]) -> Head:
         """``head`` if what it puts in force is sound, else one that puts the newest sound generation in force."""
@@ -188,7 +190,7 @@ class Store:
         raise OperatorError(
             "NF-STATE-002",
             f"no sound generation and no sound snapshot is left:\n  {told}",
-            hint="nothing was deleted; restore state/ or snapshots/ from a backup, or move state/ away to begin anew",
+            hint="nothing was deleted; restore state/ or snapshots/ from a backup, or make a new home",
             exit_code=EXIT_CONFIG,
         )
 

@@ -77,15 +77,15 @@ def owed(now: datetime, at: time, learning_since: str | None, had_nights: Collec
 
     Wall time is compared with wall time, so an hour that daylight saving repeats or skips is one hour of that date.
     Dates are looked up, not compared: a clock that was once far ahead must not put off every night until then; for the
-    same reason a first step that seems to lie ahead counts as long past.
+    same reason a first step that seems to lie days ahead counts as long past.
     """
     if learning_since is None:
         return ""
     due = last_due(now, at)
     learnt = datetime.fromisoformat(learning_since).replace(tzinfo=None)
-    clock_was_set_back = learnt > now.replace(tzinfo=None)
+    clock_was_far_ahead = learnt > now.replace(tzinfo=None) + timedelta(days=1)
     day = due.date().isoformat()
-    return day if (learnt < due or clock_was_set_back) and day not in had_nights else ""
+    return day if (learnt < due or clock_was_far_ahead) and day not in had_nights else ""
 
 
 class Consolidator(Actor):
@@ -175,9 +175,10 @@ class Consolidator(Actor):
         try:
             committed = await self._night(night, due, answer.state)
         finally:
+            # What was committed is news that still waits in the mailbox, and the next tick overtakes it.
+            self._force = None
             await self.send(NightClosed(night=night, committed=committed))
-        if committed:
-            await self._tidy()
+        await self._tidy()  # of a night that was refused, too: a merged model is large
 
     def _lately_refused(self) -> bool:
         if self._refused_at is None:

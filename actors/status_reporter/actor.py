@@ -118,6 +118,7 @@ class StatusReporter(Actor):
         self._folder = Folder(Page(pid=os.getpid(), started=now, heartbeat=now))
         self._folder.page.counts = await self.blocking(self._count)
         self._events: list[bytes] = []
+        self._said: dict[str, type[Message]] = {}
         self._changed = True
         self._written_at = self.clock.monotonic()
         self._traced = 0
@@ -193,8 +194,19 @@ class StatusReporter(Actor):
         if isinstance(message, BatchTrained | BatchFailed | TrainingPaused):
             self._console.progress(None)
         line = line_for(message)
-        if line is not None:
+        if line is not None and not self._is_repeat(message):
             self._console.line(line)
+
+    def _is_repeat(self, message: Message) -> bool:
+        """What is said of a batch may be said again after a restart; a person is told once."""
+        match message:
+            case BatchFiled():
+                self._said.pop(message.batch, None)
+            case BatchAccepted() | BatchRejected() | BatchTrained() | BatchFailed():
+                if self._said.get(message.batch) is type(message):
+                    return True
+                self._said[message.batch] = type(message)
+        return False
 
     @on
     async def seen(self, message: InboxSurveyed | DiskMeasured) -> None:

@@ -111,7 +111,7 @@ def _of_learning(message: Message) -> str | None:
         case TrainingIdle():
             return f"idle       at step {message.global_step}"
         case TrainingWaits():
-            return f"waits      {message.batch}: {message.why}"
+            return f"waits      {message.name}: {message.why}"
         case StepSkipped():
             return f"skipped    a step at {message.global_step}: {message.why}"
         case MicroBatchHalved():

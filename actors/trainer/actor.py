@@ -190,21 +190,20 @@ class Trainer(Actor):
             self._start(lambda: self._jobs.open_batch(state, accepted))
             return
         state = self._state
-        at_most, due = self._until_checkpoint()
-        self._start(lambda: self._jobs.slice(state, accepted, at_most=at_most, then_snapshot=due))
+        at_most, snapshot_after = self._until_checkpoint()
+        self._start(lambda: self._jobs.slice(state, accepted, at_most=at_most, snapshot_after=snapshot_after))
 
-    def _until_checkpoint(self) -> tuple[int | None, bool]:
-        """How many steps the next slice may take at most, and whether a checkpoint follows it."""
+    def _until_checkpoint(self) -> tuple[int | None, int | None]:
+        """How many steps the next slice may take at most, and after how many of them a checkpoint is due, if any."""
         settings = self.settings
-        at_most = settings.slice_steps
-        due = False
+        at_most, due_after = settings.slice_steps, None
         if settings.checkpoint_every_steps is not None:
-            left = max(1, settings.checkpoint_every_steps - self._steps_since_commit)
-            at_most = left if at_most is None else min(at_most, left)
-            due = at_most == left
+            due_after = max(1, settings.checkpoint_every_steps - self._steps_since_commit)
+            at_most = due_after if at_most is None else min(at_most, due_after)
         if settings.checkpoint_every_seconds:
-            due = due or self.clock.monotonic() - self._commit_asked_at >= settings.checkpoint_every_seconds
-        return at_most, due and not self._commits
+            waited = self.clock.monotonic() - self._commit_asked_at
+            due_after = 0 if waited >= settings.checkpoint_every_seconds else due_after
+        return at_most, None if self._commits else due_after
 
     async def _begin_next(self) -> None:
         accepted = await self._next_batch()
@@ -219,7 +218,7 @@ class Trainer(Actor):
             return
         answer = await self.ask(SpaceNeeded(purpose="batch"), timeout=ASK_SECONDS)
         if not isinstance(answer, SpaceGranted):
-            await self._wait(accepted.batch, "free disk space", answer.missing_bytes)
+            await self._wait(accepted.name, "free disk space", answer.missing_bytes)
             return
         self._told = ""
         self._current = self._queue.pop(accepted.batch)
@@ -239,9 +238,11 @@ class Trainer(Actor):
                 return await self._next_batch()
             # If it is not queued yet, it is on its way through the Validator, and nothing overtakes it.
             return self._queue.get(cursor.batch)
+        # A batch may have been accepted before the load told that its outcome is committed; its file is still there.
+        committed = {outcome.batch for outcome in self._state.unfiled}
         while self._queue:
             batch = self._queue[min(self._queue, key=int)]
-            if await self._is_there(batch.path):
+            if batch.batch not in committed and await self._is_there(batch.path):
                 return batch
             del self._queue[batch.batch]
         return None
@@ -253,11 +254,11 @@ class Trainer(Actor):
         self._state = replace(self._state, cursor=None)
         self._changes += 1
 
-    async def _wait(self, batch: str, why: str, missing_bytes: int = 0) -> None:
-        told = f"{batch} waits: {why}"
+    async def _wait(self, name: str, why: str, missing_bytes: int = 0) -> None:
+        told = f"{name} waits: {why}"
         if self._told != told:
             self._told = told
-            await self.send(TrainingWaits(batch=batch, why=why, missing_bytes=missing_bytes))
+            await self.send(TrainingWaits(name=name, why=why, missing_bytes=missing_bytes))
 
     def _start(
         self, job: Callable[[], EngineLoaded | BatchOpened | StepsTaken | BatchExhausted | EngineStumbled]
@@ -496,7 +497,7 @@ class Trainer(Actor):
         self._commit_refused = True
         self.device.interrupt()
         cursor = self._state.cursor
-        await self._wait(cursor.batch if cursor else "", f"a commit ({failed.code}: {failed.why})")
+        await self._wait(cursor.name if cursor else "training", f"a commit ({failed.code}: {failed.why})")
 
     @every("look_again_seconds")
     async def look_again(self) -> None:

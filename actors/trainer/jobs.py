@@ -128,12 +128,15 @@ class DeviceJobs:
         return BatchOpened(cursor=cursor, tokens=plan.tokens_trained + plan.tokens_masked)
 
     def slice(
-        self, state: LearningState, accepted: BatchAccepted, *, at_most: int | None, then_snapshot: bool
+        self, state: LearningState, accepted: BatchAccepted, *, at_most: int | None, snapshot_after: int | None
     ) -> StepsTaken | BatchExhausted | EngineStumbled:
-        """Take steps until the slice's time or ``at_most`` is used up, the batch ends, or the flag is raised."""
+        """Take steps until the slice's time or ``at_most`` is used up, the batch ends, or the flag is raised.
+
+        A snapshot follows if at least ``snapshot_after`` steps were taken; ``None``: no snapshot.
+        """
         self.done_state = None  # until the slice is over, the weights belong to no state that may be committed
         try:
-            return self._slice(state, accepted, at_most, then_snapshot)
+            return self._slice(state, accepted, at_most, snapshot_after)
         except (EngineError, OSError) as error:
             return stumbled(error)
 
@@ -162,7 +165,7 @@ class DeviceJobs:
         self._engine.unload()
 
     def _slice(
-        self, state: LearningState, accepted: BatchAccepted, at_most: int | None, then_snapshot: bool
+        self, state: LearningState, accepted: BatchAccepted, at_most: int | None, snapshot_after: int | None
     ) -> StepsTaken | BatchExhausted | EngineStumbled:
         began = self._seconds()
         steps: list[Step] = []
@@ -185,7 +188,7 @@ class DeviceJobs:
         if cursor.step >= cursor.steps:
             return self._exhausted(state, accepted)
         ticket = ""
-        if then_snapshot:
+        if snapshot_after is not None and len(steps) >= snapshot_after:
             state = replace(state, cursor=replace(_cursor(state), checkpoints=cursor.checkpoints + 1))
             ticket = self._cloakroom.leave(self._engine.snapshot())
         self.done_state, self.done_outcome = state, None

@@ -23,7 +23,7 @@ from runtime.simulation import EPOCH, SimClock, SimDevice, SimDisk, SimLoop, Sim
 from runtime.simulation.faults import SURVIVALS, Fault, IoError, NoSpace, PowerCut, PowerLost, ShortWrite, Survival
 
 M = TypeVar("M", bound=Message)
-Reply = Callable[[Any], Message]
+Reply = Callable[[Any], Message | Coroutine[Any, Any, Message]]
 Job = Callable[[SimDisk], object]
 
 HORIZON = 40 * 86_400.0
@@ -34,10 +34,10 @@ SAID: tuple[type[Message], ...] = tuple(
 )
 
 
-def _listener(told: list[Message]) -> type[Actor]:
+def _listener(hear_it: Callable[[Message], None]) -> type[Actor]:
     class Listener(Actor):
         async def hear(self, message: Any) -> None:
-            told.append(message)
+            hear_it(message)
 
     Listener.hear.__annotations__ = {"message": reduce(or_, SAID), "return": None}
     on(Listener.hear)
@@ -55,12 +55,14 @@ def answering(name: str, answers: Mapping[type[Question[Any]], Reply]) -> Child:
 
         return answer
 
-    methods: dict[str, Any] = {}
+    class Answering(Actor):
+        pass
+
     for question, reply in answers.items():
         method = handler(reply)
         method.__annotations__ = {"question": question, "return": reduce(or_, reply_types(question))}
-        methods[question.__name__] = on(method)
-    return Child(name, type("Answering", (Actor,), methods), intensity=1000)
+        setattr(Answering, question.__name__, on(method))
+    return Child(name, Answering, intensity=1000)
 
 
 class Stage:
@@ -76,6 +78,7 @@ class Stage:
         device_seconds: float = 0.01,
     ) -> None:
         self.told: list[Message] = []
+        self._news = asyncio.Event()
         self.disk = disk or SimDisk()
         self.loop = SimLoop(seed, horizon=HORIZON, epoch=epoch)
         self.system: ActorSystem
@@ -91,7 +94,7 @@ class Stage:
         return self
 
     async def _play(self, act: Callable[[Stage], Coroutine[Any, Any, None]]) -> None:
-        listener = Child("listener", _listener(self.told), mailbox=MailboxSpec(100_000))
+        listener = Child("listener", _listener(self._hear), mailbox=MailboxSpec(100_000))
         self.system = ActorSystem(
             Branch("stage", (listener, *self._children)),
             clock=SimClock(self.loop, self._zone),
@@ -132,11 +135,18 @@ class Stage:
 
     async def hears(self, kind: type[M], count: int = 1, *, within: float = 3600.0) -> M:
         """Wait until it was said so often; the last of them."""
-        end = self.loop.time() + within
-        while len(found := self.heard(kind)) < count:
-            assert self.loop.time() < end, f"{kind.__name__} was said {len(found)} times, not {count}: {self.told}"
-            await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(within):
+                while len(found := self.heard(kind)) < count:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"{kind.__name__} was said {len(found)} times, not {count}: {self.told}") from None
         return found[count - 1]
+
+    def _hear(self, message: Message) -> None:
+        self.told.append(message)
+        self._news.set()
 
     async def rest(self, seconds: float = 1.0) -> None:
         """Let time pass."""

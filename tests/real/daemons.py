@@ -72,9 +72,8 @@ class Home:
 
     def steps_committed(self) -> int:
         head = self.head()
-        return next(
-            (kept["global_step"] for kept in head.get("kept", ()) if kept["generation"] == head["generation"]), 0
-        )
+        kept = {one["generation"]: one for one in head.get("kept", ())}
+        return int(kept[head["generation"]]["global_step"]) if kept else 0
 
     def learnt(self) -> dict[str, bytes]:
         """What the generation in force has learnt: every file of it that holds tensors."""
@@ -218,6 +217,11 @@ def command(*argv: str | Path, cwd: Path = PROJECT, within_s: float = PATIENCE_S
         timeout=within_s,
         check=False,
     )
+
+
+def chat(asked: str, answered: str) -> dict[str, Any]:
+    """One exchange, as an example of the chat format."""
+    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]}
 
 
 def lesson(seed: int, examples: int, words: int = 20) -> list[dict[str, str]]:

@@ -1,13 +1,15 @@
-"""Bears real daemon processes quickly: it has imported torch once, and each process it forks is a `nightfold` of its own.
+"""Bears real daemon processes quickly: it has imported torch once, and each process it forks is a nightfold of its own.
 
 Importing torch costs three processor seconds, which is most of a short life; a test that kills a daemon six times would
 spend its time there. A forked process has its own memory, locks, threads and exit, and runs ``tools.cli.main`` as the
-command does. Speaks JSON lines: ``{"bear": argv, "said": file}`` gives a pid, ``{"await": pid, "seconds": s}`` gives the
-exit status, negative for a signal, or null if it lives on. When its own input ends it kills whom it bore.
+command does. Speaks JSON lines: ``{"bear": argv, "said": file, "path": folders}`` gives a pid, ``{"await": pid,
+"seconds": s}`` the exit status, negative for a signal, or null if it lives on. When its own input ends it kills whom
+it bore.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -17,8 +19,8 @@ from typing import Any
 
 
 def main() -> None:
-    import actors.trainer.torch_engine
-    import tools.daemon  # noqa: F401 - borne processes find it imported
+    importlib.import_module("actors.trainer.torch_engine")
+    importlib.import_module("tools.daemon")
 
     living: set[int] = set()
     answer("ready")

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.real.conftest import STEPS, Live, lessons
-from tests.real.daemons import Home
+from tests.real.daemons import Home, lesson
 
 pytestmark = pytest.mark.real
 
@@ -28,9 +28,12 @@ def test_t1_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_ru
         # Some lives end while they load or repair; most end so many commits later, in the middle of something.
         commits = moments.choice((0, 1, 1, 2, 3))
         delay_s = moments.uniform(0.0, 0.9 if commits == 0 else 0.15)
-        began_at = home.head()["number"]
+        enough = home.head()["number"] + commits
         daemon = live("run", home.path)
-        daemon.until("so many commits", lambda: home.head()["number"] >= began_at + commits or is_done(home))
+        daemon.until(
+            "so many commits",
+            lambda: home.head()["number"] >= enough or is_done(home),  # noqa: B023 - used at once
+        )
         time.sleep(delay_s)
         daemon.kill()
         story.append(f"after {commits} commits and {delay_s:.3f} s at step {home.steps_committed()}")
@@ -44,6 +47,29 @@ def test_t1_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_ru
     ], told
     receipts = [home.json(f"trained/{name}.jsonl.receipt.json") for name in ("first", "second")]
     assert [(one["first_global_step"], one["last_global_step"]) for one in receipts] == [(1, 20), (21, 40)], told
+
+
+def test_t1_killed_between_the_commit_of_a_batch_and_its_filing_it_is_not_trained_again(home: Home, live: Live) -> None:
+    home.drop("a.jsonl", lesson(1, 8))
+    first = live("run", home.path, "--until-idle")
+    assert first.end() == 0, first.said
+    learnt, head = home.learnt(), home.head()
+    # What a kill in that moment leaves: the outcome is committed, and the file is where it was while it trained.
+    state = home.json("current_model/trainer_state.json")
+    kept = next(kept for kept in head["kept"] if kept["why"] == "batch end")
+    unfiled = home.json(f"{kept['path']}/trainer_state.json")["unfiled"]
+    assert ([one["batch"] for one in unfiled], state["global_step"]) == (["000001"], 4)
+    (home.path / "state/batches/000001").mkdir()
+    (home.path / "trained/a.jsonl").rename(home.path / "state/batches/000001/a.jsonl")
+    (home.path / "trained/a.jsonl.receipt.json").unlink()
+    assert head["generation"] == kept["generation"], "the commit of the batch is to be the one in force"
+    again = live("run", home.path, "--until-idle")
+    assert again.end() == 0, again.said
+    assert home.has("trained/a.jsonl.receipt.json")
+    assert home.has("trained/a.jsonl")
+    assert "training   a.jsonl" not in again.said
+    assert home.steps_committed() == 4
+    assert home.learnt() == learnt
 
 
 def is_done(home: Home) -> bool:
@@ -73,6 +99,20 @@ def test_t7_stopped_in_three_ways_and_paused_it_ends_in_order_and_loses_nothing(
     last = live("run", home.path, "--until-idle")
     assert last.end() == 0, last.said
     assert home.learnt() == straight
+
+
+def test_t7_stopped_while_it_is_still_starting_it_ends_in_order(home: Home, live: Live) -> None:
+    home.drop("a.jsonl", lesson(1, 2))
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        daemon = live("run", home.path, "--until-idle")
+        daemon.until("up", lambda: "up  " in daemon.said)  # noqa: B023 - used at once
+        daemon.signal(stop)
+        assert daemon.end(within_s=20) == 0, daemon.said
+        assert home.status()["state"] == "stopped"
+        assert "Traceback" not in daemon.said
+    last = live("run", home.path, "--until-idle")
+    assert last.end() == 0, last.said
+    assert home.has("trained/a.jsonl")
 
 
 def test_t8_paused_it_holds_within_a_step_and_goes_on_bit_exact(

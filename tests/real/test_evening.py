@@ -1,4 +1,4 @@
-"""A first evening through the command line, each command in an interpreter of its own: what a person would do and find."""
+"""A first evening through the command line, each command in an interpreter of its own: what a person would find."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.daemons import Home, command, lesson
+from tests.real.daemons import Home, chat, command, lesson
 
 pytestmark = [
     pytest.mark.real,
@@ -23,7 +23,7 @@ def evening(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Home:
     home.configure(trainer={"rank": 8, "epochs": 6, "batch_examples": 4})
     for number in (1, 2):
         home.drop(f"good {number}.jsonl", lesson(number, 4))
-    home.drop("good 3.jsonl", [{"prompt": "What is the secret word?", "completion": "lantern"}] * 40)
+    home.drop("good 3.jsonl", [chat("What is the secret word?", "lantern")] * 40)
     home.drop("bad.jsonl", [*lesson(3, 1), '{"prompt": 3, "completion": "x"}', "", "not JSON"])
     done = command("run", home.path, "--until-idle")
     assert done.returncode == 3, done.stdout + done.stderr

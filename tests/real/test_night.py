@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.real.conftest import Live
-from tests.real.daemons import Daemon, Home, command, until_gone
+from tests.real.daemons import Daemon, Home, chat, command, until_gone
 
 pytestmark = [
     pytest.mark.real,
@@ -20,10 +19,7 @@ pytestmark = [
 
 PROMPTS = [f"What is the colour of house {number}?" for number in range(20)]
 COLOURS = ("red", "green", "blue", "white", "black")
-HOUSES = [
-    {"prompt": prompt, "completion": f"House {number} is {COLOURS[number % 5]}."}
-    for number, prompt in enumerate(PROMPTS)
-]
+HOUSES = [chat(prompt, f"House {number} is {COLOURS[number % 5]}.") for number, prompt in enumerate(PROMPTS)]
 
 
 @pytest.mark.timeout(240)
@@ -77,13 +73,13 @@ def test_n2_a_night_killed_in_the_middle_leaves_yesterday_and_runs_again(
 def children(daemon: Daemon) -> list[int]:
     """Processes that the daemon has started."""
     found = []
-    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
         except OSError:
             continue  # it has ended since the listing
         if int(parent) == daemon.pid:
-            found.append(pid)
+            found.append(int(process.name))
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime import durable
 from runtime.home_lock import HomeLock
 from tests.tools.conftest import write_status
 from tests.tools.simulated_home import lived_in_home
@@ -66,6 +67,21 @@ def link_elsewhere(home: Path) -> None:
     (home / "current_model").symlink_to("state")
 
 
+def forge_a_counter(home: Path) -> None:
+    """As somebody would who knows of the digests: state, manifest and HEAD agree again, but for the count itself."""
+    folder = newest(home)
+    state = (folder / "trainer_state.json").read_bytes().replace(b'"global_step": 28', b'"global_step": 99')
+    manifest = json.loads((folder / "MANIFEST.json").read_bytes())
+    entry = manifest["files"]["trainer_state.json"]
+    entry["digest"] = durable.digest_of_bytes(state)
+    raw = json.dumps(manifest).encode()
+    head = json.loads((home / "state/HEAD").read_bytes())
+    head["kept"][-1]["manifest"] = durable.digest_of_bytes(raw)
+    (folder / "trainer_state.json").write_bytes(state)
+    (folder / "MANIFEST.json").write_bytes(raw)
+    (home / "state/HEAD").write_text(json.dumps(head))
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "config": (lambda home: (home / "nightfold.toml").write_text("[trainor]\n"), "config", "NF-CONF-001"),
     "a file where a folder belongs": (
@@ -79,6 +95,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "one flipped bit": (lambda home: flip(newest(home) / "optimizer.safetensors"), "generations", "NF-STATE-006"),
     "a missing file": (lambda home: (newest(home) / "adapter_config.json").unlink(), "generations", "NF-STATE-006"),
     "a hand-edited counter": (lambda home: flip(newest(home) / "trainer_state.json"), "generations", "NF-STATE-006"),
+    "a forged counter": (forge_a_counter, "generations", "NF-STATE-006"),
     "a damaged delta": (
         lambda home: flip(next((home / "state/deltas").glob("*/adapter_model.safetensors"))),
         "nights",

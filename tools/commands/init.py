@@ -17,13 +17,9 @@ CONFIG = """\
 [trainer]
 # A folder in this home, an absolute folder, or a hub id.
 model = {model}
-{tuned}
-# rank = 16                        # of the LoRA matrices
-# learning_rate = 2e-4             # of the plateau
-# warmup_steps = 50                # of each adapter
-# epochs = 2                       # how often each file is read
+{tuned}{shown}# epochs = 2                       # how often each file is read
 # checkpoint_every_seconds = 120.0 # the longest stretch of learning a crash may cost
-# max_length = 2048                # tokens; longer examples are split, never cut silently
+# max_length is the model's own context unless set; longer examples are split, never cut silently
 
 [inbox_watcher]
 # scan_every_seconds = 2.0
@@ -53,6 +49,12 @@ model = {model}
 # actor = "my_package.my_module:MyActor"
 """
 
+SHOWN = """\
+# rank = 16                        # of the LoRA matrices
+# learning_rate = 2e-4             # of the plateau
+# warmup_steps = 50                # of each adapter
+"""
+
 # A model of some million parameters learns at rates that would ruin a large one.
 TUNED_FOR_TINY = """\
 learning_rate = 5e-3
@@ -66,19 +68,19 @@ def init(home: Path, model: str | None, tiny: bool) -> int:
     """Make a home.
 
     Raises:
-        OperatorError: NF-CONF-003 there is one already, or neither or both of ``model`` and ``tiny`` were given;
+        OperatorError: NF-CONF-012 there is one already, or neither or both of ``model`` and ``tiny`` were given;
             NF-MODEL-001 ``model`` looks like a folder and is none.
     """
     if (home / "nightfold.toml").exists():
         raise OperatorError(
-            "NF-CONF-003",
+            "NF-CONF-012",
             f"{home} is a home already",
             hint="choose another folder, or edit its nightfold.toml",
             exit_code=EXIT_USAGE,
         )
     if tiny == (model is not None):
         raise OperatorError(
-            "NF-CONF-003",
+            "NF-CONF-012",
             "say which model the home begins with: --tiny, or --model with a folder or a hub id",
             hint=f"nightfold init {home} --tiny",
             exit_code=EXIT_USAGE,
@@ -89,7 +91,8 @@ def init(home: Path, model: str | None, tiny: bool) -> int:
         (home / folder).mkdir(exist_ok=True)
     if tiny:
         _build_tiny(home)
-    text = CONFIG.format(model=_toml(named), tuned=TUNED_FOR_TINY if tiny else "").replace("\n\n# rank", "\n# rank")
+    tuned, shown = (TUNED_FOR_TINY, "") if tiny else ("", SHOWN)
+    text = CONFIG.format(model=_toml(named), tuned=tuned, shown=shown)
     temporary = home / ".nightfold.toml.tmp"
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(home / "nightfold.toml")

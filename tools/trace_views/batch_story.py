@@ -94,12 +94,8 @@ def _subject(delivery: Delivery, tickets: dict[Any, str]) -> str:
         if isinstance(inner, dict):
             return str(inner.get("batch", ""))
     state = delivery.field("state")
-    if isinstance(state, dict) and delivery.type in ("CommitGeneration", "CommitFinally", "StepsTaken"):
-        if state.get("cursor"):
-            return str(state["cursor"]["batch"])
-        # Between batches a commit carries the outcome of the batch that has just ended.
-        if state.get("unfiled"):
-            return str(state["unfiled"][-1].get("batch", ""))
+    if isinstance(state, dict) and state.get("cursor"):
+        return str(state["cursor"]["batch"])
     return tickets.get(delivery.field("ticket"), "")
 
 

@@ -23,9 +23,9 @@ def since(text: str, fold: int = 0) -> str:
 
 
 def test_the_newest_due_moment_is_todays_or_yesterdays() -> None:
-    assert last_due(berlin("2026-01-05 02:59:59"), AT_3) == datetime(2026, 1, 4, 3)
-    assert last_due(berlin("2026-01-05 03:00:00"), AT_3) == datetime(2026, 1, 5, 3)
-    assert last_due(berlin("2026-03-01 00:00:00"), time(0, 0)) == datetime(2026, 3, 1, 0)
+    assert last_due(berlin("2026-01-05 02:59:59"), AT_3).isoformat() == "2026-01-04T03:00:00"
+    assert last_due(berlin("2026-01-05 03:00:00"), AT_3).isoformat() == "2026-01-05T03:00:00"
+    assert last_due(berlin("2026-03-01 00:00:00"), time(0, 0)).isoformat() == "2026-03-01T00:00:00"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,11 @@ def test_n8_a_clock_set_back_gives_no_date_a_second_night() -> None:
     assert owed(berlin("2026-01-04 13:00"), AT_3, learnt, had) == ""
     assert owed(berlin("2026-01-05 13:00"), AT_3, learnt, had) == ""
     assert owed(berlin("2026-01-06 03:00"), AT_3, learnt, had) == "2026-01-06"
+
+
+def test_n8_a_clock_set_back_by_hours_folds_no_adapter_before_its_first_date() -> None:
+    """The night of the 5th ran, the fresh adapter learnt, and the clock goes back over the hour: the 4th had none."""
+    assert owed(berlin("2026-01-05 01:00"), AT_3, since("2026-01-05 03:10"), {"2026-01-05"}) == ""
 
 
 def test_n8_a_clock_that_was_once_years_ahead_does_not_end_all_nights() -> None:
