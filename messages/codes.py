@@ -463,8 +463,8 @@ RUN: dict[str, Explanation] = {
     ),
     "NF-RUN-003": Explanation(
         "The daemon gave up",
-        "One part crashed more often within a few minutes than restarts are allowed for. The message names it, what it was "
-        "doing, the error and the chain of messages that led there; the log holds the traceback.",
+        "One part crashed more often within a few minutes than restarts are allowed for. The message names it, what it "
+        "was doing, the error and the chain of messages that led there; the log holds the traceback.",
         "Everything committed is on disk; what was in hand since the last commit is done again at the next start.",
         "Start it again, a passing cause may be gone; if it gives up again, mend the cause that is named.",
     ),

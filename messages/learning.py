@@ -132,7 +132,7 @@ class TrainingResumed(Message, frozen=True):
 
 
 class TrainingWaits(Message, frozen=True):
-    """The batch ``name`` may not go on yet; ``why`` says what it waits for, ``missing_bytes`` how much if it is space."""
+    """The batch ``name`` may not go on yet: ``why``, and if it is for want of space, how many bytes are missing."""
 
     name: str
     why: str

@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=200, metavar="N", help="how many universes (default 200)")
     parser.add_argument("--first-seed", type=int, default=0, metavar="S", help="the first seed (default 0)")
     parser.add_argument("--days", type=float, default=1.0, metavar="D", help="simulated days in each (default 1)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J", help="processes (default: cores)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J", help="processes (default cores)")
     given = parser.parse_args(argv)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     began = time.monotonic()
@@ -77,9 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcomes.append(outcome)
         if outcome.violation:
             print(f"seed {outcome.seed}: {outcome.violation}")
-            print(
-                f"  again: python -m tools.simulate --seeds 1 --first-seed {outcome.seed} --days {given.days:g} --jobs 1"
-            )
+            alone = f"--seeds 1 --first-seed {outcome.seed} --days {given.days:g} --jobs 1"
+            print(f"  again: python -m tools.simulate {alone}")
         if sys.stderr.isatty():
             print(f"\r{len(outcomes)} of {given.seeds} seeds", end="", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
