@@ -6,6 +6,7 @@ to disk, and hands readable lines to the console.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Annotated, Protocol
 
@@ -64,6 +65,8 @@ STATUS = f"{FOLDER}/training_status.json"
 ACTORS = f"{FOLDER}/actors.json"
 EVENTS = f"{FOLDER}/events.jsonl"
 EVENTS_BEFORE = f"{FOLDER}/events.1.jsonl"
+EVENTS_HELD_MAX = 10_000
+"""Events waiting for a disk that refuses; beyond that the oldest are given up."""
 
 
 class Console(Protocol):
@@ -118,6 +121,7 @@ class StatusReporter(Actor):
         self._folder = Folder(Page(pid=os.getpid(), started=now, heartbeat=now))
         self._folder.page.counts = await self.blocking(self._count)
         self._events: list[bytes] = []
+        self._torn = False
         self._said: dict[str, type[Message]] = {}
         self._changed = True
         self._written_at = self.clock.monotonic()
@@ -131,8 +135,9 @@ class StatusReporter(Actor):
         await self.write()
 
     def _count(self) -> Counts:
-        durable.ensure_directory(self.disk, FOLDER)
-        durable.sweep(self.disk, FOLDER)
+        with contextlib.suppress(OSError):  # a full disk must not keep the daemon from starting
+            durable.ensure_directory(self.disk, FOLDER)
+            durable.sweep(self.disk, FOLDER)
         found = Counts()
         for folder, ending in (("trained", ".receipt.json"), ("rejected", ".report.json"), ("failed", ".report.json")):
             if self.disk.stat(folder) is not None:
@@ -191,6 +196,8 @@ class StatusReporter(Actor):
         self._fold(message)
         event = {"at": self._now(), **msgspec.to_builtins(message)}
         self._events.append(msgspec.json.encode(event) + b"\n")
+        if len(self._events) > EVENTS_HELD_MAX:
+            del self._events[1]  # the first may be the rest of a line whose beginning is written
         if isinstance(message, BatchTrained | BatchFailed | TrainingPaused):
             self._console.progress(None)
         line = line_for(message)
@@ -239,13 +246,13 @@ class StatusReporter(Actor):
         records = self.system.trace.since(self._traced) if self.settings.trace_on_disk else []
         try:
             await self.blocking(lambda: self._write_files(page, actors, events))
+            self._events.clear()
             if records:
                 await self.blocking(lambda: self._trace.append(records))
         except OSError:
             return
         if records:
             self._traced = records[-1].number
-        self._events.clear()
         self._changed = False
         self._written_at = now
 
@@ -253,11 +260,24 @@ class StatusReporter(Actor):
         durable.write_file(self.disk, STATUS, page)
         durable.write_file(self.disk, ACTORS, actors)
         if events:
-            found = self.disk.stat(EVENTS)
-            if found is not None and found.size > self.settings.events_bytes_max:
-                self.disk.rename(EVENTS, EVENTS_BEFORE)
-            handle = self.disk.open_append(EVENTS)
-            try:
-                self.disk.write(handle, events)
-            finally:
-                self.disk.close(handle)
+            self._append_events(events)
+
+    def _append_events(self, events: bytes) -> None:
+        """What a disk takes only in part is gone on with where it stopped, so that each line stands whole, and once."""
+        found = self.disk.stat(EVENTS)
+        if found is not None and found.size > self.settings.events_bytes_max and not self._torn:
+            self.disk.rename(EVENTS, EVENTS_BEFORE)
+            found = None
+        before = found.size if found is not None else 0
+        handle = self.disk.open_append(EVENTS)
+        try:
+            self.disk.write(handle, events)
+        except OSError:
+            after = self.disk.stat(EVENTS)
+            taken = after.size - before if after is not None else 0
+            self._torn = self._torn or taken > 0
+            self._events = [events[taken:]]
+            raise
+        finally:
+            self.disk.close(handle)
+        self._torn = False

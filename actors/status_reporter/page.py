@@ -21,6 +21,7 @@ from messages import (
     CommitFailed,
     DamageFound,
     DiskMeasured,
+    FileWithdrawn,
     GenerationCommitted,
     InboxSurveyed,
     LeftoversSwept,
@@ -153,7 +154,11 @@ class Folder:
             case BatchTrained() | BatchFailed():
                 if page.batch is not None and page.batch.batch == message.batch:
                     page.batch = None
+            case FileWithdrawn():
+                self._validating = {key: name for key, name in self._validating.items() if name != message.name}
             case BatchFiled():
+                # Also of a claim that was sent again when the file had its outcome: nobody answers that one.
+                self._validating.pop(message.batch, None)
                 match message.folder if message.path else "":
                     case "trained":
                         page.counts.trained += 1
@@ -189,6 +194,7 @@ class Folder:
                 self._paused = False
             case TrainingIdle():
                 self._waits = ""
+                page.batch = None  # one that was in training and was dropped has no other end
             case TrainingWaits():
                 self._waits = f"waits for {message.why}" + (
                     f" ({message.missing_bytes} bytes missing)" if message.missing_bytes else ""

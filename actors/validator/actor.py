@@ -18,8 +18,9 @@ TRAINED = "trained"
 
 
 class _Digest(msgspec.Struct):
-    """The part of a receipt that says which content was trained."""
+    """The part of a receipt that says which content was trained, and as which batch."""
 
+    batch: str
     name: str
     digest: str
 
@@ -32,11 +33,11 @@ class Validator(Actor):
 
     async def on_start(self) -> None:
         self._accepted: dict[str, BatchAccepted] = {}
-        self._trained: dict[str, str] = await self.blocking(self._digests_trained)
+        self._trained: dict[str, _Digest] = await self.blocking(self._digests_trained)
 
-    def _digests_trained(self) -> dict[str, str]:
-        """Digest -> name of every file that has a receipt. A damaged receipt only loses the note about a repeat."""
-        found: dict[str, str] = {}
+    def _digests_trained(self) -> dict[str, _Digest]:
+        """What every receipt says, by digest. A damaged receipt only loses the note about a repeat."""
+        found: dict[str, _Digest] = {}
         if self.disk.stat(TRAINED) is None:
             return found
         for name in self.disk.listdir(TRAINED):
@@ -46,13 +47,14 @@ class Validator(Actor):
                 receipt = msgspec.json.decode(self.disk.read(posixpath.join(TRAINED, name)), type=_Digest)
             except (OSError, ValueError):  # what msgspec raises over damage, text that is not UTF-8 among it
                 continue
-            found[receipt.digest] = receipt.name
+            found[receipt.digest] = receipt
         return found
 
     @on
     async def trained(self, done: BatchTrained) -> None:
         """Remember its content, to note when the same is dropped again."""
-        self._trained[done.receipt.digest] = done.name
+        receipt = done.receipt
+        self._trained[receipt.digest] = _Digest(receipt.batch, receipt.name, receipt.digest)
 
     @on
     async def check(self, claimed: BatchClaimed) -> None:
@@ -79,7 +81,7 @@ class Validator(Actor):
             digest=found.digest,
             size_bytes=found.size_bytes,
             examples=found.examples,
-            warnings=self._warnings(found),
+            warnings=self._warnings(claimed, found),
             line_errors=found.errors,
             line_error_count=found.error_count,
         )
@@ -97,15 +99,22 @@ class Validator(Actor):
             return Trouble("NF-DATA-001", many, mend)
         if not found.examples:
             return Trouble("NF-DATA-002", "the file holds no example", "drop a file with one JSON object per line")
-        if self.settings.same_content == "skip" and found.digest in self._trained:
-            same = f"the same content was trained as {self._trained[found.digest]}"
+        earlier = self._trained_before(claimed, found)
+        if self.settings.same_content == "skip" and earlier:
+            same = f"the same content was trained as {earlier}"
             return Trouble("NF-DATA-005", same, 'set [validator] same_content = "train" to train it again')
         return None
 
-    def _warnings(self, found: Inspection) -> tuple[str, ...]:
-        if found.digest not in self._trained:
+    def _warnings(self, claimed: BatchClaimed, found: Inspection) -> tuple[str, ...]:
+        earlier = self._trained_before(claimed, found)
+        if not earlier:
             return found.warnings
-        return (*found.warnings, f"the same content was trained before as {self._trained[found.digest]}")
+        return (*found.warnings, f"the same content was trained before as {earlier}")
+
+    def _trained_before(self, claimed: BatchClaimed, found: Inspection) -> str:
+        """The name of another batch with this content; a batch whose receipt lies there already repeats nothing."""
+        earlier = self._trained.get(found.digest)
+        return earlier.name if earlier is not None and earlier.batch != claimed.batch else ""
 
     async def _reject(self, claimed: BatchClaimed, trouble: Trouble, found: Inspection | None) -> None:
         report = Report(

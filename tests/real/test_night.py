@@ -44,7 +44,7 @@ def test_n2_a_night_killed_in_the_middle_leaves_yesterday_and_runs_again(
 
     second = live("run", home.path)
     second.until("ready", lambda: home.status()["pid"] == second.pid and home.events("TrainingIdle")[1:])
-    assert not any(models.glob(".*")), "what the killed merge left is swept at the start"
+    second.until("what the killed merge left is swept", lambda: not any(models.glob(".*")))
     assert home.learnt() == {file.name: file.read_bytes() for file in sorted((tmp_path / "adapter").glob("*.saf*"))}
     asked = command("consolidate", home.path, "--wait", "100", within_s=120)
     assert asked.returncode == 0, asked.stdout + asked.stderr + second.said

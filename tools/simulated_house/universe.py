@@ -52,6 +52,7 @@ CALM_FROM = 0.9
 HORIZON = 8 * HOUR
 """Virtual time after the plan's end in which everything dropped must have its outcome."""
 LIVES_MAX = 60
+AIMS = ("state/HEAD", "state/generations", "state/batches", "state/deltas", "trained/", "consolidated_models")
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
 EPOCHS = (
     datetime(2026, 1, 10, 8, tzinfo=UTC),
@@ -86,6 +87,18 @@ write_every_seconds = 60.0
 heartbeat_every_seconds = 600.0
 trace_on_disk = false
 """
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """The longest a job on the disk, a job on the device and a message take, in virtual seconds."""
+
+    disk: float
+    device: float
+    delivery: float
+
+
+PACES = ((0.03, 0.125, 4.0), (0.03, 1.0, 8.0), (0.01, 0.125, 2.0))
+"""Each universe has its own: a race shows only where one side is slow and the other fast."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -160,11 +173,14 @@ class Universe:
         self._zone = ZoneInfo(self._chance.choice(ZONES))
         self._trace = hashlib.sha256()
         self._lives = 0
+        self._next_cut: int | None = None
+        self._aim, self._passes = "", 0
         self._power_lost = False
         self._loop: SimLoop | None = None
         self.disk = SimDisk(now_ns=self._now_ns)
         self._marks = {data: mark for mark, data in self._plan.contents.items()}
         self._rates = self._draw_rates()
+        self._pace = Pace(*(self._chance.choice(longest) for longest in PACES))
         durable.ensure_directory(self.disk, "model")
         self.disk.person_put(PRISTINE, b"pristine")
         self.disk.person_put("nightfold.toml", b"")
@@ -223,7 +239,8 @@ class Universe:
         return done
 
     async def _life(self, loop: SimLoop) -> bool:
-        workers = SimWorkers(loop)
+        pace = self._pace
+        workers = SimWorkers(loop, longest_seconds=pace.disk)
         chance = loop.random("engine")
 
         def engine() -> Engine:
@@ -238,8 +255,8 @@ class Universe:
             clock=SimClock(loop, self._zone),
             disk=self.disk,
             workers=workers,
-            make_device=lambda name: SimDevice(loop, name=name),
-            delivery=SeededDelivery(loop),
+            make_device=lambda name: SimDevice(loop, longest_seconds=pace.device, name=name),
+            delivery=SeededDelivery(loop, longest_seconds=pace.delivery),
             seed=self.seed,
         )
         self._notes.in_training = ""
@@ -335,14 +352,31 @@ class Universe:
         return happens
 
     def _draw_cut(self) -> int | None:
-        """After how many more disk operations the power goes in this life, if it does."""
+        """After how many more disk operations the power goes in this life, if it does.
+
+        Half of the cuts are aimed: they come within a few operations of something being done in one place, for what a
+        protocol leaves behind when it is cut between two others is rarely hit by chance.
+        """
+        self._aim, self._passes = "", 0
         if self._chance.random() > 0.35 * self._rates["cut"]:
+            return None
+        if self._chance.random() < 0.5:
+            self._aim, self._passes = self._chance.choice(AIMS), int(self._chance.expovariate(1 / 8.0))
             return None
         return self.disk.operations + int(self._chance.expovariate(1 / 300.0)) + 1
 
-    def _fault(self, number: int, _operation: str, _path: str) -> Fault | None:
+    def _take_aim(self, number: int, path: str) -> None:
+        """Set the cut once the aimed place has been passed often enough."""
+        if self._aim and path.startswith(self._aim):
+            self._passes -= 1
+            if self._passes < 0:
+                self._aim = ""
+                self._next_cut = number + self._chance.randint(0, 6)
+
+    def _fault(self, number: int, _operation: str, path: str) -> Fault | None:
         if self._calm:
             return None
+        self._take_aim(number, path)
         if self._next_cut is not None and number >= self._next_cut:
             self._next_cut = None
             survival = self._chance.choice(SURVIVALS)

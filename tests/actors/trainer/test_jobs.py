@@ -194,13 +194,14 @@ def test_t5_trouble_anywhere_is_a_message(at: str, error: Exception, code: str, 
         assert isinstance(loaded, EngineLoaded)
         state = loaded.state
     bench.engine.deed = stumble(at, error)
-    found = {
+    jobs: dict[str, Callable[[], object]] = {
         "load": lambda: bench.jobs.load(EMPTY),
         "open": lambda: bench.jobs.open_batch(state, ACCEPTED),
         "evaluate": lambda: bench.jobs.open_batch(state, ACCEPTED),
         "step": lambda: bench.slice(state),
         "snapshot": lambda: bench.slice(state, 1, snapshot=True),
-    }[at]()
+    }
+    found = jobs[at]()
     assert isinstance(found, EngineStumbled)
     assert (found.code, found.transient) == (code, transient)
     if at in ("load", "step", "snapshot"):
