@@ -52,7 +52,9 @@ def test_it_agrees_through_restarts_clock_jumps_and_summer_time(
     (tmp_path / "status" / "trace").mkdir(parents=True)
     for data in lives:
         (tmp_path / "status" / "trace" / "000001.trace").write_bytes(data)
-        for actor in HOUSE:
+        # A life that is stopped in its first moments may end before everyone was up.
+        up = {record.recipient for record in trace_files.decode(data) if record.kind == "started"}
+        for actor in [actor for actor in HOUSE if actor in up]:
             agrees, lines = replay_command(tmp_path, actor)
             assert agrees, lines
 

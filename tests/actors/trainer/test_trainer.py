@@ -358,6 +358,27 @@ def test_r1_an_outcome_that_was_not_filed_is_announced_by_the_next_start_and_the
     assert [one.batch for one in house.state().unfiled] == ["000002"], "the first is filed, so it is forgotten"
 
 
+def test_r1_a_batch_that_is_committed_and_announced_while_the_engine_loads_is_not_trained_again() -> None:
+    house = House({1: FILES[3]})
+
+    async def train_it(stage: Stage) -> None:
+        await stage.hears(TrainerReady)
+        await stage.tell(accepted(house.disk, "000001"))
+        await stage.hears(BatchTrained)
+
+    house.stage(desk=False).play(train_it)
+
+    async def act(stage: Stage) -> None:
+        assert stage.count(TrainerReady) == 0
+        await stage.tell(accepted(house.disk, "000001"))
+        await stage.hears(BatchTrained)
+        await stage.rest(60)  # nobody files it
+        assert stage.count(BatchStarted) == 0
+
+    house.stage(desk=False, seed=1, device_seconds=8.0).play(act)
+    assert house.weights() == undisturbed({1: FILES[3]})
+
+
 def test_f9_a_batch_whose_file_is_gone_before_its_turn_is_passed_over() -> None:
     house = House()
 
