@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 from collections.abc import Callable
@@ -198,6 +199,36 @@ def test_d5_the_same_store_goes_on_after_a_refused_commit() -> None:
             either(disk, {b"weights 0005"})
 
 
+def test_b2_d5_power_cut_in_the_commit_after_a_refused_one() -> None:
+    """If only the last sync failed, HEAD shows the new generation already: it must not be written over."""
+
+    def twice(disk: SimDisk) -> object:
+        store = Store(disk, keep_generations=3, keep_snapshots=2, keep_nights=1)
+        store.head = decode(disk.read(HEAD_PATH), Head, HEAD_PATH)
+        with contextlib.suppress(OSError):
+            commit(store, 5)
+        return commit(store, 6)
+
+    count = operations_of(prepared, job_of(JOBS["commit"][0]))
+    for refused in range(1, count + 1):
+        for cut in range(1, count + 2):
+            disk = prepared()
+            first = disk.operations + refused
+
+            def fault(number: int, _name: str, _path: str, first: int = first, cut: int = cut) -> Fault | None:
+                if number == first:
+                    return IoError()
+                return PowerCut("keep_all", halfway=True) if number == first + cut else None
+
+            disk.faults = fault
+            try:
+                twice(disk)
+            except PowerLost:
+                disk = disk.reboot()
+            disk.faults = None
+            either(disk, {b"weights 0004", b"weights 0005", b"weights 0006"})
+
+
 @pytest.mark.parametrize("name", ["commit", "commit_night"])
 def test_b2_a_second_power_cut_while_starting(name: str) -> None:
     act, allowed = JOBS[name]
@@ -345,6 +376,18 @@ def test_b6_numbers_past_9999_and_999999_are_numbers(monkeypatch: pytest.MonkeyP
         assert weights(disk, opened(disk)) == b"weights 0005"
         again = opened(disk)
         assert commit(again, 6).generation == first + 5
+
+
+def test_b6_the_newest_of_six_and_seven_digits_is_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = SimDisk()
+    store = opened(disk)
+    monkeypatch.setattr(Head, "next_generation", 999_999)
+    commit(store, 1)
+    monkeypatch.undo()
+    commit(store, 2)
+    assert disk.listdir("state/generations") == ["1000000", "999999"]
+    disk.person_remove(HEAD_PATH)
+    assert weights(disk, opened(disk)) == b"weights 0002"
 
 
 # B8: versions.
@@ -520,6 +563,8 @@ def test_d2_in_force_stays_after_a_rollback_and_so_does_what_is_pinned() -> None
     store.head = replace(head, kept=tuple(replace(kept, pinned=kept.generation == 2) for kept in head.kept))
     store.put_back("1")
     commit(store, 11)
+    store.prune()
+    assert disk.listdir("state/generations") == ["000001", "000002", "000003", "000004"], "1 was in force until now"
     for step in range(12, 16):
         commit(store, step)
         store.prune()

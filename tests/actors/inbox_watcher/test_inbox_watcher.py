@@ -30,8 +30,8 @@ from messages import (
 from runtime import Actor, Child, OperatorError, Retry, on
 from runtime.disk import Disk
 from runtime.simulation.disk import SimDisk
-from runtime.simulation.faults import Fault, IoError, NoSpace
-from tests.actors.stage import CUTS, Stage, cut_at, operations_of
+from runtime.simulation.faults import IoError, NoSpace
+from tests.actors.stage import CUTS, Stage, cut_at, fails_at, operations_of
 
 LINE = b'{"text": "x"}\n'
 
@@ -263,19 +263,12 @@ def test_d5_filing_is_tried_again_until_the_disk_takes_it() -> None:
     assert stage.system.cells["inbox_watcher"].incarnation == 1
 
 
-@pytest.mark.parametrize("operation", ["create", "mkdir", "rename", "fsync_dir", "write", "fsync"])
-def test_d5_a_claim_the_disk_refuses_is_taken_up_again(operation: str) -> None:
+@pytest.mark.parametrize("point", range(1, 11))
+def test_d5_a_claim_the_disk_refuses_at_any_operation_is_taken_up_again(point: int) -> None:
     stage = stage_of()
 
     async def act(stage: Stage) -> None:
-        left = 3
-
-        def fault(_number: int, name: str, _path: str) -> Fault | None:
-            nonlocal left
-            left -= name == operation
-            return IoError() if name == operation and left >= 0 else None
-
-        stage.disk.faults = fault
+        fails_at(stage.disk, point, IoError())
         stage.disk.person_put("inbox/a.jsonl", LINE)
         claimed = await stage.hears(BatchClaimed, within=60)
         await stage.rest(10)

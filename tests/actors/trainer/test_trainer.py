@@ -927,8 +927,9 @@ def test_n3_after_a_committed_night_the_fresh_adapter_learns() -> None:
     assert stage.count(TrainerReady) == 1, "the engine holds it already"
 
 
+@pytest.mark.parametrize("night", ["n1", ""])
 @pytest.mark.parametrize("committed", [True, False], ids=["committed", "not committed"])
-def test_n4_the_trainer_believes_head_and_not_what_it_is_told(committed: bool) -> None:
+def test_n4_the_trainer_believes_head_and_not_what_it_is_told(committed: bool, night: str) -> None:
     """The Consolidator lost the answer, or it crashed, so it says "not committed": HEAD has the last word."""
     house = House({1: FILES[1]})
     _with_merged_model(house)
@@ -941,7 +942,7 @@ def test_n4_the_trainer_believes_head_and_not_what_it_is_told(committed: bool) -
             await _yields(stage)
             await _begins(stage, model="consolidated_models/n1")
         house.drop(2, FILES[2])
-        await stage.tell(accepted(house.disk, "000002"), NightClosed(night="", committed=False))
+        await stage.tell(accepted(house.disk, "000002"), NightClosed(night=night, committed=False))
         await until_idle(stage)
 
     house.stage().play(act)
