@@ -103,7 +103,9 @@ class ChildRunner:
         return self.cell.state in ("stopped", "disabled")
 
     async def start(self) -> None:
-        """Begin an incarnation; returns when it is up or has already ended."""
+        """Begin an incarnation; returns when it is up or has already ended. One that is under way is left alone."""
+        if self._over is not None and not self._over.is_set():
+            return
         self._asked = self._draining = self._handling = False
         self._up_at = None
         self._over = asyncio.Event()
@@ -300,12 +302,12 @@ class BranchRunner:
         return found
 
     async def start(self) -> None:
-        """Start every child in order, then keep watching them in a task of their own."""
+        """Start every child in order, watching them from the first: one may be asked by the next one's ``on_start``."""
         self._stopping, self._doomed, self._for_good = False, False, True
         self._events = asyncio.Queue()  # what an earlier life of this branch left unanswered is answered by this start
         self._over = asyncio.Event()
-        await self._start_each(self.runners)
         self.system.spawn(self._watch(self._over))
+        await self._start_each(self.runners)
 
     async def _start_each(self, runners: list[ChildRunner | BranchRunner]) -> None:
         for runner in runners:

@@ -172,7 +172,7 @@ class _Daemon:
 
     async def _look_at_wishes(self, system: ActorSystem) -> None:
         """``.stop`` ends, ``.pause`` holds while it exists, ``.consolidate`` asks for a night."""
-        paused = False
+        told: tuple[bool, int] = (False, 0)
         while True:
             if (self._home / ".stop").exists():
                 (self._home / ".stop").unlink(missing_ok=True)
@@ -180,10 +180,11 @@ class _Daemon:
             if (self._home / ".consolidate").exists():
                 (self._home / ".consolidate").unlink(missing_ok=True)
                 await system.send(ConsolidateNow())
-            wanted = (self._home / ".pause").exists()
-            if wanted != paused:
-                paused = wanted
-                await system.send(PauseTraining() if paused else ResumeTraining())
+            # A Trainer that was started anew does not know that it is to hold.
+            wish = ((self._home / ".pause").exists(), system.cells["trainer"].incarnation)
+            if wish[0] != told[0] or (wish[0] and wish != told):
+                await system.send(PauseTraining() if wish[0] else ResumeTraining())
+            told = wish
             await asyncio.sleep(LOOK_SECONDS)
 
 

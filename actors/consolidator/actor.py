@@ -22,7 +22,6 @@ from messages import (
     BeginAdapter,
     CommitNight,
     ConsolidateNow,
-    Delta,
     GenerationCommitted,
     InboxSurveyed,
     LearningState,
@@ -43,6 +42,7 @@ from messages import (
 from runtime import Actor, AskFailed, durable, every, on
 
 MODELS = "consolidated_models"
+DELTAS = "state/deltas"
 ASK_SECONDS = 120.0
 LOAD_SECONDS = 1800.0
 
@@ -166,7 +166,7 @@ class Consolidator(Actor):
             return
         if self._inbox_waits:
             return
-        night = self._name(force.ledger)
+        night = self._name({delta.night for delta in force.ledger} | set(await self.blocking(self._names_on_disk)))
         answer = await self.ask(YieldTrainer(night=night), timeout=ASK_SECONDS)
         if not isinstance(answer, TrainerYielded):
             return  # busy: ``TrainingIdle`` or the clock brings us back
@@ -185,10 +185,16 @@ class Consolidator(Actor):
             return False
         return self.clock.monotonic() - self._refused_at < self.settings.retry_after_seconds
 
-    def _name(self, ledger: tuple[Delta, ...]) -> str:
+    def _names_on_disk(self) -> tuple[str, ...]:
+        """Nights that left something on disk, in force or not."""
+        given: list[str] = []
+        for folder in (DELTAS, MODELS):
+            given += self.disk.listdir(folder) if self.disk.stat(folder) is not None else []
+        return tuple(given)
+
+    def _name(self, taken: set[str]) -> str:
         """``20261123T030000``, from the local clock; a second later if a jumped clock has given that name before."""
         moment = self.clock.now().replace(tzinfo=None)
-        taken = {delta.night for delta in ledger}
         while (name := moment.strftime("%Y%m%dT%H%M%S")) in taken:
             moment += timedelta(seconds=1)
         return name

@@ -95,7 +95,7 @@ def read_config(adapter: Path) -> LoraConfig:
                 UNSUPPORTED, f"{path}: peft_type is {fields.get('peft_type')!r}; only LORA can be merged"
             )
         config = msgspec.convert(fields, LoraConfig)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except ValueError as error:  # msgspec's own errors, and what it raises over bytes that are not UTF-8
         raise MergeProblem(ADAPTER_DAMAGED, f"{path}: {error}") from None
     for name, value in fields.items():
         if value and name not in HARMLESS | HANDLED:

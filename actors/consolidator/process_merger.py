@@ -183,6 +183,6 @@ def _outcome(status: int | None, said: str, words: str) -> MergeDone | MergeRefu
         return MergeRefused(CHILD_DIED, f"the merging process failed with status {status}: {last_words}")
     try:
         outcome = msgspec.json.decode(said, type=MergeOutcome)
-    except msgspec.DecodeError:
+    except ValueError:  # msgspec's own errors, and what it raises over bytes that are not UTF-8
         return MergeRefused(CHILD_DIED, f"the merging process ended without an outcome: {last_words}")
     return outcome.done or outcome.refused or MergeRefused(CHILD_DIED, "the merging process named no outcome")

@@ -181,7 +181,9 @@ class Universe:
         self._marks = {data: mark for mark, data in self._plan.contents.items()}
         self._rates = self._draw_rates()
         self._pace = Pace(*(self._chance.choice(longest) for longest in PACES))
-        durable.ensure_directory(self.disk, "model")
+        for folder in ("model", "inbox"):
+            durable.ensure_directory(self.disk, folder)
+            self.disk.fsync_dir(folder)
         self.disk.person_put(PRISTINE, b"pristine")
         self.disk.person_put("nightfold.toml", b"")
 
@@ -283,7 +285,7 @@ class Universe:
             await self._do(deed, system, loop)
         await asyncio.sleep(max(0.0, self.days * DAY - self._elapsed - loop.time()))
         give_up_at = loop.time() + HORIZON
-        while not self._all_filed():
+        while not (self._all_filed() and all(cell.state == "running" for cell in system.cells.values())):
             if loop.time() > give_up_at:
                 names = ", ".join(self.disk.listdir("inbox") + self.disk.listdir("state/batches"))
                 raise Violation(f"within {HORIZON / HOUR:.0f} h of calm these got no outcome: {names}")
