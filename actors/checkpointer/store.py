@@ -124,6 +124,9 @@ class Store:
         for folder in ("state", GENERATIONS, DELTAS, "state/batches", SNAPSHOTS):
             durable.ensure_directory(self._disk, folder)
         damage: list[tuple[str, str, str]] = []
+        # What is read next may be what a killed process had shown and not yet synced: nothing is built on it before.
+        self._disk.fsync_dir(GENERATIONS)
+        self._disk.fsync_dir("state")
         self.head = self._read_head(damage)
         if self.head is not None:
             self.head = self._sound(self.head, damage)

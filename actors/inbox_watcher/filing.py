@@ -58,11 +58,17 @@ def claim(disk: DiskPort, name: str) -> Claimed | None:
 
 
 def recover_claims(disk: DiskPort) -> tuple[Claimed, ...]:
-    """Every claimed batch, oldest first; folders left empty by an interrupted claim or filing are removed."""
+    """Every claimed batch, oldest first; folders left empty by an interrupted claim or filing are removed.
+
+    What is found is made durable before anyone hears of it: the claim may have been cut before its last sync, and a
+    batch whose claim a later power cut takes back would be trained again under another number.
+    """
     found: list[Claimed] = []
     for batch in sorted((name for name in disk.listdir(BATCHES) if name.isdigit()), key=int):
         names = [name for name in disk.listdir(f"{BATCHES}/{batch}") if not durable.is_leftover(name)]
         if names:
+            disk.fsync_dir(f"{BATCHES}/{batch}")
+            disk.fsync_dir(INBOX)
             found.append(_claimed(disk, batch, names[0]))
         else:
             durable.remove(disk, f"{BATCHES}/{batch}")
@@ -77,6 +83,8 @@ def file_away(disk: DiskPort, claimed: Claimed, folder: str, paper: Receipt | Re
     durable.write_file(disk, f"{folder}/{paper_name(name, kind)}", _readable(paper))
     if source is not None:
         durable.move_file(disk, claimed.path, f"{folder}/{name}")
+    else:
+        disk.fsync_dir(folder)  # moved by an earlier try, which may have failed at this very sync
     durable.remove(disk, f"{BATCHES}/{claimed.batch}")
     return f"{folder}/{name}"
 

@@ -58,6 +58,11 @@ def restarted(disk: SimDisk) -> tuple[Claimed, ...]:
     return recover_claims(disk)
 
 
+def without_power(disk: SimDisk) -> SimDisk:
+    """What is found after a power cut in which nothing un-synced survives."""
+    return cut_after(lambda: disk, lambda _: None, "lose_all")
+
+
 def the(claims: tuple[Claimed, ...]) -> Claimed:
     assert len(claims) == 1
     return claims[0]
@@ -305,3 +310,37 @@ def test_f7_two_long_names_have_two_papers() -> None:
     names = {paper_name("x" * 240 + mark + ".jsonl", "receipt") for mark in "abc"}
     assert len(names) == 3
     assert all(len(name.encode()) <= 255 for name in names)
+
+
+# A sync that fails, and a power cut later: what was told as done must not be taken back.
+
+
+def test_b2_a_claim_taken_up_after_a_failed_sync_outlives_a_power_cut() -> None:
+    """Or the batch would be trained once under this number and once more under the next."""
+    for point in range(1, operations_of(home, lambda disk: claim(disk, "a.jsonl")) + 1):
+        for fault in REFUSALS:
+            disk = home()
+            fails_at(disk, point, fault)
+            try:
+                claim(disk, "a.jsonl")
+            except OSError:
+                disk.faults = None
+                taken_up = recover_claims(disk)
+                after = without_power(disk)
+                assert [one.path for one in recover_claims(after)] == [one.path for one in taken_up]
+
+
+def test_b2_a_filing_repeated_after_a_failed_sync_outlives_a_power_cut() -> None:
+    """Or the file would be among the claimed again when nobody remembers its outcome."""
+    for point in range(1, operations_of(claimed_home, _file_it) + 1):
+        for fault in REFUSALS:
+            disk = claimed_home()
+            one = the(recover_claims(disk))
+            fails_at(disk, point, fault)
+            try:
+                file_away(disk, one, "trained", receipt())
+            except OSError:
+                disk.faults = None
+                file_away(disk, one, "trained", receipt())
+            after = without_power(disk)
+            assert places(after) == ["trained/a.jsonl"]
