@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check lint types simulate docs clean
+.PHONY: setup demo test check lint types simulate bench docs clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ DAYS ?= 1
 FIRST_SEED ?= 0
 simulate: $(STAMP)
 	$(BIN)/python -m tools.simulate --seeds $(SEEDS) --first-seed $(FIRST_SEED) --days $(DAYS)
+
+bench: $(STAMP)
+	$(BIN)/python -m tools.bench.validation
+	$(BIN)/python -m tools.bench.merge
 
 docs: $(STAMP)
 	$(BIN)/python -m tools.message_flow --write ARCHITECTURE.md
