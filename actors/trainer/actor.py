@@ -114,6 +114,7 @@ class Trainer(Actor):
         self._failing: BatchFailed | None = None
         self._attempts: dict[str, int] = {}
         self._load_attempts = 0
+        self._new_home = False
         self._paused = False
         self._told = ""
         self._night = ""
@@ -170,7 +171,8 @@ class Trainer(Actor):
         self._commits.clear()
         self._commit_refused = False
         self._changes = self._committed_changes
-        if force.generation == 0:
+        self._new_home = force.generation == 0
+        if self._new_home:
             self._changes += 1  # a new home: its first adapter is to be committed
         self._start(lambda: self._jobs.load(force))
 
@@ -365,8 +367,7 @@ class Trainer(Actor):
             await self._tell_progress(taken)
         if taken.ticket:
             outcome, self._failing = self._failing, None
-            why = "batch failed" if outcome else "pause" if self._paused else "interval" if taken.taken else "first"
-            await self._commit(taken.ticket, why, outcome)
+            await self._commit(taken.ticket, self._why(taken, outcome), outcome)
         await self._advance()
 
     @on
@@ -452,6 +453,16 @@ class Trainer(Actor):
                 eta_s=round(per_step * (cursor.steps - cursor.step), 1),
             )
         )
+
+    def _why(self, taken: StepsTaken, outcome: BatchFailed | None) -> str:
+        """What the commit is for, in words for people."""
+        if outcome is not None:
+            return "batch failed"
+        if self._paused:
+            return "pause"
+        if taken.taken:
+            return "interval"
+        return "first" if self._new_home else "batch dropped"
 
     # Commits.
 

@@ -65,6 +65,8 @@ def check(files: list[Path], model: Path | str | None, as_json: bool, out: TextI
     for file in files:
         try:
             reports.append(_check_file(file, renderer, as_json, out))
+        except BrokenPipeError:
+            raise  # it is our reader that has seen enough, not the file that cannot be read
         except OSError as error:
             why = error.strerror or str(error)
             hint = "see its permissions; it was not changed"
