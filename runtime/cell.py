@@ -7,7 +7,7 @@ and routes lead to the cell, so a message sent across a restart reaches the inst
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -215,13 +215,17 @@ class Cell:
             raise
 
     async def blocking(self, job: Callable[[], T]) -> T:
+        return await self._recorded("job", self.system.workers.call(job))
+
+    async def _recorded(self, kind: Literal["job", "device"], outcome: Awaitable[T]) -> T:
+        """Wait for a job's outcome and put it into the trace, be it a result or what it raised."""
         cause = self.current_id
         try:
-            result = await self.system.workers.call(job)
+            result = await outcome
         except Exception as error:
-            self.record("job", cause, cause, self.name, self.name, type(error).__name__, body=raised(error))
+            self.record(kind, cause, cause, self.name, self.name, type(error).__name__, body=raised(error))
             raise
-        self.record("job", cause, cause, self.name, self.name, type(result).__name__, body=kept(result))
+        self.record(kind, cause, cause, self.name, self.name, type(result).__name__, body=kept(result))
         return result
 
     @property
@@ -247,8 +251,7 @@ class Cell:
         self._timer_handles[key] = asyncio.get_running_loop().call_later(seconds, fire)
 
     async def device_call(self, job: Callable[[], T]) -> T:
-        cause = self.current_id
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         def done(result: Any) -> None:
             if answer.done():
@@ -259,13 +262,7 @@ class Cell:
                 answer.set_result(result)
 
         self.device.start(job, done)
-        try:
-            result: T = await answer
-        except Exception as error:
-            self.record("device", cause, cause, self.name, self.name, type(error).__name__, body=raised(error))
-            raise
-        self.record("device", cause, cause, self.name, self.name, type(result).__name__, body=kept(result))
-        return result
+        return await self._recorded("device", answer)
 
     def on_device(self, job: Callable[[], Message]) -> None:
         cause, incarnation = self.current_id, self.incarnation

@@ -38,6 +38,7 @@ R = TypeVar("R")
 
 STORM_AFTER = 5
 """Dead letters of one kind at one actor told one by one; after that they are counted and told once a minute."""
+DEAD_LETTERS_KEPT = 1000
 STORM_TOLD_EVERY_SECONDS = 60.0
 STUCK_LOOK_SECONDS = 60.0
 WALL_NOTED_EVERY_SECONDS = 600.0
@@ -330,7 +331,8 @@ class ActorSystem:
         note = DeadLetterNote(
             self.clock.monotonic(), cell.name, envelope.message, why, self.trace.cause_chain(envelope.id)
         )
-        self.dead_letters = [*self.dead_letters[-999:], note]
+        self.dead_letters.append(note)
+        del self.dead_letters[:-DEAD_LETTERS_KEPT]
         if isinstance(envelope.message, MessageDeadLettered | MessagesDropped):
             return  # telling of it would only make the next one
         self._tell_collapsed(cell, kind, why)

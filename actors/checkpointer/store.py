@@ -11,6 +11,7 @@ Knows nothing of training: files are bytes, state is counters.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import posixpath
 from collections.abc import Mapping
@@ -66,8 +67,12 @@ class Pruned(msgspec.Struct, frozen=True):
     stuck: tuple[str, ...]
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of what produced the weights, for the manifest. Read from metadata: nothing heavy is imported."""
+@functools.cache
+def library_versions() -> Mapping[str, str]:
+    """Versions of what produced the weights, for the manifest. Read from metadata: nothing heavy is imported.
+
+    Read once: it takes some milliseconds, every commit asks, and what is installed does not change under a process.
+    """
     found = {}
     for name in ("nightfold", "torch", "transformers", "peft", "accelerate", "safetensors"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -313,8 +318,7 @@ class Store:
         head = self.head
         if head is None or head.generation != folded:
             raise Damaged(f"generation {folded} is no longer in force")
-        source = next(kept for kept in head.kept if kept.generation == folded)
-        delta = self._write_delta(head, source, night, due_date, now)
+        delta = self._write_delta(head, head.in_force, night, due_date, now)
         deltas = (*(known for known in head.deltas if known.night != night), delta)
         head = msgspec.structs.replace(head, deltas=deltas)
         kept = self._write_generation(head, files, state, f"night {night}", now, model_path, (*head.ledger, night))

@@ -13,7 +13,6 @@ from runtime.disk import DiskPort, FileStat
 
 INBOX = "inbox"
 BATCH_SUFFIX = ".jsonl"
-UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".crdownload", ".filepart", ".download", "~")
 
 
 class Seen(msgspec.Struct, frozen=True):
