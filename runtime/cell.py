@@ -162,7 +162,10 @@ class Cell:
             self.last_message,
             envelope.attempt,
         )
+        probe = self.system.probe
         try:
+            if probe is not None:
+                probe(self.name, envelope, "before")
             match message:
                 case Tick(timer=timer, day=None):
                     answer = await getattr(instance, timer)()
@@ -175,6 +178,8 @@ class Cell:
                     if handler is None:
                         raise HandlerError(f"{self.name} has no handler for {type(message).__name__}")
                     answer = await getattr(instance, handler.method)(message)
+            if probe is not None:
+                probe(self.name, envelope, "after")
         finally:
             self.busy_seconds += self.system.clock.monotonic() - began
             self.begun_at = None

@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 import anyio.abc
@@ -65,6 +65,13 @@ class Delivery(Protocol):
         """Put ``envelope`` into the cell's mailbox, now or later, in order per sender."""
 
 
+class Probe(Protocol):
+    """Sees every handling. What it raises is raised in the receiver's place, as if its handler had."""
+
+    def __call__(self, actor: str, envelope: Envelope, moment: Literal["before", "after"]) -> None:
+        """``before``: nothing of the message is done yet. ``after``: all is done, and not yet acknowledged."""
+
+
 class DirectDelivery:
     """At once."""
 
@@ -89,6 +96,7 @@ class ActorSystem:
         tree: who lives here, in start order.
         strict: refuse a tree in which something sent is heard by nobody. Parts of a tree, in tests, are not strict.
         seed: for the jitter of restarts; the same seed restarts at the same moments.
+        probe: asked before and after each handling; the simulation's door for crashes at any message.
 
     Raises:
         HandlerError, TopologyError: the tree cannot work; see ``runtime.topology``.
@@ -106,8 +114,10 @@ class ActorSystem:
         seed: int = 0,
         strict: bool = True,
         stuck_after_seconds: float = 900.0,
+        probe: Probe | None = None,
     ) -> None:
         self.clock = clock
+        self.probe = probe
         self.disk = disk
         self.workers = workers
         self.make_device = make_device

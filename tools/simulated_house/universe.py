@@ -11,9 +11,8 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -32,12 +31,12 @@ from messages import (
     ResumeTraining,
 )
 from runtime import Actor, ActorSystem, Child, MailboxSpec, OperatorError, durable, on
-from runtime.cell import Cell
 from runtime.mailbox import Envelope
 from runtime.settings import Composed, compose
 from runtime.simulation import PowerLost, SimClock, SimDevice, SimDisk, SimLoop, SimWorkers
 from runtime.simulation.delivery import SeededDelivery
 from runtime.simulation.faults import SURVIVALS, Fault, IoError, NoSpace, PowerCut, ShortWrite
+from runtime.system import Probe
 from runtime.trace_files import encode
 from tools.house import SECTIONS, house, silent_parts
 from tools.simulated_house import checkers
@@ -45,8 +44,6 @@ from tools.simulated_house.checkers import Violation
 from tools.simulated_house.engine import PRISTINE, HashChainEngine
 from tools.simulated_house.merger import SimMerger
 from tools.simulated_house.people import DAY, HOUR, Deed, Plan, make_plan
-
-Handle = Callable[[Envelope], Coroutine[Any, Any, None]]
 
 CALM_FROM = 0.9
 HORIZON = 8 * HOUR
@@ -260,9 +257,9 @@ class Universe:
             make_device=lambda name: SimDevice(loop, longest_seconds=pace.device, name=name),
             delivery=SeededDelivery(loop, longest_seconds=pace.delivery),
             seed=self.seed,
+            probe=self._sabotage(loop),
         )
         self._notes.in_training = ""
-        self._sabotage(system, loop)
         people = asyncio.get_running_loop().create_task(self._live_plan(system, loop))
         # Whatever ends the people's plan, a broken promise too, ends the life.
         people.add_done_callback(lambda _: system.stop("the people left"))
@@ -390,26 +387,16 @@ class Universe:
             return fault
         return None
 
-    def _sabotage(self, system: ActorSystem, loop: SimLoop) -> None:
+    def _sabotage(self, loop: SimLoop) -> Probe:
         """Any actor may crash over any message, before or after having handled it."""
         chance = loop.random("sabotage")
-        for cell in system.cells.values():
-            if cell.name != "witness":
-                cell.handle = self._crashing(cell, cell.handle, chance)  # type: ignore[assignment,method-assign]
 
-    def _crashing(self, cell: Cell, handle: Handle, chance: random.Random) -> Handle:
-        async def sabotaged(envelope: Envelope) -> None:
-            draw = chance.random()
-            wants = draw < self._rates["crash"] and not self._calm
-            if wants and draw < self._rates["crash"] / 2:
-                self._notes.faults[f"{cell.name} crashes"] += 1
-                raise RuntimeError(f"sabotage before {type(envelope.message).__name__}")
-            await handle(envelope)
-            if wants:
-                self._notes.faults[f"{cell.name} crashes"] += 1
-                raise RuntimeError(f"sabotage after {type(envelope.message).__name__}")
+        def sabotage(actor: str, envelope: Envelope, moment: Literal["before", "after"]) -> None:
+            if actor != "witness" and chance.random() < self._rates["crash"] / 2 and not self._calm:
+                self._notes.faults[f"{actor} crashes"] += 1
+                raise RuntimeError(f"sabotage {moment} {type(envelope.message).__name__}")
 
-        return sabotaged
+        return sabotage
 
     # Between lives.
 
