@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check lint types simulate bench docs clean
+.PHONY: setup demo test check lint types simulate exhaust bench bench-runtime docs clean
 
 setup: $(STAMP)
 
@@ -32,12 +32,25 @@ test: check
 SEEDS ?= 1000
 DAYS ?= 1
 FIRST_SEED ?= 0
+ARGS ?=
 simulate: $(STAMP)
-	$(BIN)/python -m tools.simulate --seeds $(SEEDS) --first-seed $(FIRST_SEED) --days $(DAYS)
+	$(BIN)/python -m tools.simulate --seeds $(SEEDS) --first-seed $(FIRST_SEED) --days $(DAYS) $(ARGS)
+
+# All of it takes some minutes; ARGS='--level double' cuts again at every point after every cut, which takes longer.
+exhaust: $(STAMP)
+	$(BIN)/python -m tools.exhaustion $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m tools.bench.validation
 	$(BIN)/python -m tools.bench.merge
+
+# The peers are installed only here: nobody else needs them. `make bench-runtime BENCH="tell ask --quick"`
+# is a look at two cases; without BENCH it is all of them, and the loop's lateness while a model trains.
+BENCH ?=
+bench-runtime: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m tools.bench.runtime $(BENCH)
+	$(if $(BENCH),,$(BIN)/python -m tools.bench.loop_lag)
 
 docs: $(STAMP)
 	$(BIN)/python -m tools.message_flow --write ARCHITECTURE.md

@@ -15,6 +15,7 @@ from messages.batches import (
     InboxChanged,
     InboxReplaced,
     InboxSurveyed,
+    SurveyWanted,
 )
 from messages.checkpoints import (
     CommitFailed,
@@ -82,6 +83,8 @@ from messages.nights import (
     NightStarted,
     NightVerified,
 )
+from messages.plugins import PluginNoted
+from messages.recording import RecordTrace, TraceRecording
 from messages.space import (
     DiskMeasured,
     DiskRecovered,
@@ -92,6 +95,7 @@ from messages.space import (
 )
 from messages.supervision import (
     ActorCrashed,
+    ActorEnded,
     ActorGaveUp,
     ActorStarted,
     ActorStuck,
@@ -108,6 +112,7 @@ from messages.trouble import (
 __all__ = [
     "SCHEMA",
     "ActorCrashed",
+    "ActorEnded",
     "ActorGaveUp",
     "ActorStarted",
     "ActorStuck",
@@ -161,8 +166,10 @@ __all__ = [
     "NightStarted",
     "NightVerified",
     "PauseTraining",
+    "PluginNoted",
     "Question",
     "Receipt",
+    "RecordTrace",
     "Report",
     "ResumeTraining",
     "RetentionApplied",
@@ -174,7 +181,9 @@ __all__ = [
     "StateWanted",
     "StepSkipped",
     "StepsTaken",
+    "SurveyWanted",
     "Text",
+    "TraceRecording",
     "TrainerBusy",
     "TrainerReady",
     "TrainerYielded",

@@ -28,6 +28,10 @@ class InboxSurveyed(Message, frozen=True):
     claimed: tuple[str, ...]
 
 
+class SurveyWanted(Message, frozen=True):
+    """Somebody who listens to surveys has started: tell how the inbox stands, although nothing has changed."""
+
+
 class InboxReplaced(Message, frozen=True):
     """The inbox folder itself was removed or replaced; it was made again or is watched anew."""
 

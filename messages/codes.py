@@ -448,16 +448,17 @@ STATE: dict[str, Explanation] = {
 RUN: dict[str, Explanation] = {
     "NF-RUN-001": Explanation(
         "A plug-in cannot be loaded",
-        "[plugins.NAME] actor names a module, a class or an entry point that is not there, that raises on import, or "
-        "that is no Actor.",
+        "[plugins.NAME] actor names a file, a module, a class or an entry point that is not there, that raises when it "
+        "is loaded, or that is no Actor.",
         "Nothing was started and nothing was changed.",
-        "Install the plug-in's package into the environment that runs nightfold and check the spelling, or take its "
-        "section out of the config.",
+        "Put the file into the home's plugins/, or install the plug-in's package into the environment that runs "
+        "nightfold; check the spelling; or take its section out of the config.",
     ),
     "NF-RUN-002": Explanation(
         "A plug-in is written in a way that cannot work",
-        "One of its handlers is not 'async def', takes no annotated message, handles a type twice, or does not return "
-        "what the question it answers asks for.",
+        "One of its handlers is not 'async def', takes no annotated message, handles a type twice, asks for control "
+        "messages, or does not return what the question it answers asks for; or it says something that nobody hears, "
+        "or answers what another part answers already.",
         "Nothing was started and nothing was changed.",
         "Whoever wrote the plug-in must mend the line that is named; until then take its section out of the config.",
     ),
@@ -483,12 +484,81 @@ RUN: dict[str, Explanation] = {
         "What was committed is safe; what the actor had in hand is handled again or set aside as a dead letter.",
         "Nothing, if it stays at one. Else `nightfold trace HOME replay ACTOR` repeats it without touching anything.",
     ),
+    "NF-RUN-006": Explanation(
+        "A plug-in was switched off",
+        "It kept crashing, it held everybody up again and again, or it met something that only a person can mend. The "
+        "reason is given. All else goes on without it.",
+        "Everything is safe: a plug-in takes no part in learning.",
+        "Mend the plug-in or its section, then stop the daemon and start it again. `nightfold trace HOME replay "
+        "plugins.NAME` repeats what it did.",
+    ),
     "NF-RUN-010": Explanation(
         "A file makes its reader crash",
         "The Validator crashed over this file each time it was tried: a fault of ours, which this file has found.",
         "Nothing was learnt from it. It lies in failed/ beside its report, and the queue goes on.",
         "Report it with the file, if you may share it. Splitting the file shows which line it is.",
     ),
+    "NF-RUN-011": Explanation(
+        "The daemon does not answer on its control socket",
+        "A daemon lives on this home, and nobody answers on HOME/.control: it is busy starting, it is another version, "
+        "too many look into it already, or its file system has no sockets (then it said so when it started).",
+        "Nothing was changed, and the daemon goes on.",
+        "Try again in a moment. `nightfold ps` and `nightfold trace` show what is on disk meanwhile.",
+    ),
 }
 
-CODES: dict[str, Explanation] = {**DATA, **CONF, **DISK, **MODEL, **TRAIN, **MERGE, **STATE, **RUN}
+# The plug-ins that come with the house.
+PLUGIN: dict[str, Explanation] = {
+    "NF-PLUGIN-001": Explanation(
+        "A package that a plug-in needs is not installed",
+        "The plug-in's package is an extra of its own, so that nobody installs it who does not use it.",
+        "Everything is safe; only this plug-in is off.",
+        "Install the extra that is named, for instance: pip install 'nightfold[notify]'. Then start the daemon again.",
+    ),
+    "NF-PLUGIN-002": Explanation(
+        "A notification address cannot be used",
+        "The notifier was given no address, or one of a kind that apprise does not know.",
+        "Everything is safe; only the notifier is off.",
+        "Correct urls in its section, or the environment variable that urls_env names. apprise lists what it knows.",
+    ),
+    "NF-PLUGIN-003": Explanation(
+        "Notifications do not arrive",
+        "A notification service could not be reached, or refused. What is to be said waits, in order, and is tried "
+        "again.",
+        "Everything is safe; nothing that waits is lost by a restart.",
+        "Check the network and the address. What waits is sent when the service answers again.",
+    ),
+    "NF-PLUGIN-010": Explanation(
+        "The inference server cannot be reached",
+        "The newest adapter could not be handed to the vLLM server that the section names: it does not answer.",
+        "Everything is safe: learning does not depend on who serves it.",
+        "Start the server, or correct url. It is tried again by itself.",
+    ),
+    "NF-PLUGIN-011": Explanation(
+        "The inference server does not take adapters",
+        "The server answers, but it was started without loading of adapters at run time.",
+        "Everything is safe: learning does not depend on who serves it.",
+        "Start it with --enable-lora --max-lora-rank R and the environment VLLM_ALLOW_RUNTIME_LORA_UPDATING=1.",
+    ),
+    "NF-PLUGIN-012": Explanation(
+        "The adapter does not fit the model that is served",
+        "An adapter fits only the base it grew on, and a night makes a new base. The server still serves another, so "
+        "the adapter was not loaded.",
+        "Everything is safe; the server goes on with what it had.",
+        "Start the server anew with the model that is named. The adapter is handed over by itself then.",
+    ),
+    "NF-PLUGIN-013": Explanation(
+        "The inference server refused the adapter",
+        "The server answered with an error, or took the adapter and then did not answer with it. Its words are given.",
+        "Everything is safe; the adapter that was served before still is.",
+        "Often the rank is larger than the server's --max-lora-rank, or it cannot read the folder: see server_folder.",
+    ),
+    "NF-PLUGIN-014": Explanation(
+        "The key of the inference server is not there",
+        "The section names an environment variable that holds the server's key, and it is not set or holds none.",
+        "Everything is safe; only this plug-in is off.",
+        "Set the variable where the daemon is started, then start it again.",
+    ),
+}
+
+CODES: dict[str, Explanation] = {**DATA, **CONF, **DISK, **MODEL, **TRAIN, **MERGE, **STATE, **RUN, **PLUGIN}

@@ -9,11 +9,11 @@ import msgspec
 Reply_co = TypeVar("Reply_co", covariant=True)
 
 
-class Message(msgspec.Struct, frozen=True, tag=True):
+class Message(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Plain, frozen data with a type tag: what one actor says to another.
 
     A message carries values and home-relative paths, never live objects, so that each one can be
-    recorded, shown to a person and replayed.
+    recorded, shown to a person and replayed. Such data holds no circle, so the garbage collector need not look at it.
     """
 
 

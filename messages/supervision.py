@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from messages.message import Message
+
+Ending = Literal["crashed", "finished", "stopped", "disabled"]
+"""How an actor's instance came to its end; ``disabled``: no other will follow."""
 
 
 class ActorStarted(Message, frozen=True):
@@ -10,6 +15,15 @@ class ActorStarted(Message, frozen=True):
 
     actor: str
     incarnation: int
+
+
+class ActorEnded(Message, frozen=True):
+    """For those who watch ``actor``: its instance has ended, or was gone already. ``why`` tells of a crash."""
+
+    actor: str
+    incarnation: int
+    how: Ending
+    why: str = ""
 
 
 class ActorCrashed(Message, frozen=True):

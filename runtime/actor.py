@@ -7,7 +7,7 @@ question is answered with. Nothing is wired by address, so a plug-in needs no ed
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import date
 from types import UnionType
 from typing import (
@@ -167,15 +167,24 @@ class Actor:
         """For those who watch the house: ``describe`` and ``trace``."""
         return self._cell.system
 
-    async def send(self, message: Message) -> None:
-        """Give the message to every actor that handles its type; wait where a mailbox is full."""
-        await self._cell.send(message)
+    def send(self, message: Message) -> Awaitable[None]:
+        """Give the message to every actor that handles its type; awaiting it waits where a mailbox is full."""
+        return self._cell.send(message)
+
+    def watch(self, name: str) -> None:
+        """Have this instance told, by ``ActorEnded``, of every end of the actor ``name``; at once if it is gone.
+
+        Raises:
+            HandlerError: this actor has no handler for ``ActorEnded``.
+            LookupError: nobody is called so.
+        """
+        self._cell.watch(name)
 
     def post(self, message: Message) -> None:
         """Put a message into this actor's own mailbox, now."""
         self._cell.post(message)
 
-    async def ask(self, question: Question[R], *, timeout: float) -> R:
+    def ask(self, question: Question[R], *, timeout: float) -> Coroutine[Any, Any, R]:
         """Ask the single actor that answers this type.
 
         Raises:
@@ -183,7 +192,7 @@ class Actor:
             AskTimeout: no answer within ``timeout`` seconds.
             WaitCycle: it is, over others, waiting for this actor.
         """
-        return await self._cell.ask(question, timeout)
+        return self._cell.ask(question, timeout)
 
     async def blocking(self, job: Callable[[], T]) -> T:
         """Run one whole blocking job (a durable protocol, a hash) off the loop."""
@@ -224,8 +233,10 @@ def settings_type(actor: type[Actor]) -> type[msgspec.Struct]:
 
 def timers_of(actor: type[Actor]) -> tuple[Timer, ...]:
     """Every ``@every`` and ``@daily`` method, in the order of their names."""
-    found = (getattr(member, "__nightfold_timer__", None) for _, member in inspect.getmembers(actor))
-    return tuple(timer for timer in found if timer is not None)
+    if actor not in _TIMERS:
+        found = (getattr(member, "__nightfold_timer__", None) for _, member in inspect.getmembers(actor))
+        _TIMERS[actor] = tuple(timer for timer in found if timer is not None)
+    return _TIMERS[actor]
 
 
 def handlers_of(actor: type[Actor]) -> Mapping[type[Message], Handler]:
@@ -240,6 +251,15 @@ def handlers_of(actor: type[Actor]) -> Mapping[type[Message], Handler]:
     return _HANDLERS[actor]
 
 
+def functions_of(actor: type[Actor]) -> Mapping[type[Message], Callable[[Any, Any], Coroutine[Any, Any, Any]]]:
+    """Message type -> the function that handles it, called with the instance and the message."""
+    if actor not in _FUNCTIONS:
+        _FUNCTIONS[actor] = {kind: getattr(actor, handler.method) for kind, handler in handlers_of(actor).items()}
+    return _FUNCTIONS[actor]
+
+
+_FUNCTIONS: WeakKeyDictionary[type[Actor], Mapping[type[Message], Callable[..., Any]]] = WeakKeyDictionary()
+_TIMERS: WeakKeyDictionary[type[Actor], tuple[Timer, ...]] = WeakKeyDictionary()
 _HANDLERS: WeakKeyDictionary[type[Actor], Mapping[type[Message], Handler]] = WeakKeyDictionary()
 """What was read: a class does not change, and a simulation builds the same system many times."""
 

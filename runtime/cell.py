@@ -7,17 +7,19 @@ and routes lead to the cell, so a message sent across a restart reaches the inst
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from messages import Message, Question
-from runtime.actor import Actor, HandlerError, Tick, Timer, handlers_of, timers_of
+from runtime.actor import Actor, HandlerError, Tick, handlers_of, timers_of
 from runtime.mailbox import Envelope, Mailbox
-from runtime.trace import kept, raised
+from runtime.timers import Timers
+from runtime.trace import Kind, kept, raised
 from runtime.tree import Child
+from runtime.worker import to_its_end
 
 if TYPE_CHECKING:
     from runtime.system import ActorSystem
@@ -27,9 +29,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 State = Literal["new", "starting", "running", "stopping", "backing_off", "stopped", "disabled"]
-
-DAILY_LOOK_SECONDS = 60.0
-"""How often a ``@daily`` timer looks at the wall clock: a jump or a daylight-saving change is seen this soon."""
 
 
 class Stop(Message, frozen=True):
@@ -66,14 +65,65 @@ class ActorDescription(msgspec.Struct, frozen=True):
     waiting_on: str
 
 
+class Wait(msgspec.Struct, frozen=True, eq=False):
+    """One edge of the wait-for graph: its owner ``words`` ``kind`` … ``on``, perhaps for a ``reply``.
+
+    ``kind`` names the message. ``deadline`` is in monotonic seconds, ``timeout`` what the asker had said.
+    """
+
+    words: str
+    kind: str
+    on: Cell
+    reply: asyncio.Future[Any] | None = None
+    deadline: float = 0.0
+    timeout: float = 0.0
+
+    def __str__(self) -> str:
+        return self.words.format(self.kind, self.on.name)
+
+
+class Receiver(NamedTuple):
+    """What the quick way of sending needs to know of one who hears a type."""
+
+    mailbox: Mailbox
+    work: deque[Envelope]
+    name: str
+    cell: Cell
+
+
 class Cell:
     """See the module. Everything an ``Actor`` method does ends here."""
+
+    __slots__ = (
+        "_device",
+        "_timers",
+        "begun_at",
+        "busy_from",
+        "busy_seconds",
+        "child",
+        "dead_letters",
+        "dropped",
+        "first_started_at",
+        "handled",
+        "handlers",
+        "incarnation",
+        "instance",
+        "last_message",
+        "mailbox",
+        "name",
+        "restarts",
+        "state",
+        "system",
+        "timers",
+        "waits",
+        "watchers",
+    )
 
     def __init__(self, system: ActorSystem, child: Child) -> None:
         self.system = system
         self.child = child
         self.name = child.name
-        self.mailbox = Mailbox(child.mailbox)
+        self.mailbox = Mailbox(child.mailbox, direct=system.delivery is None)
         self.handlers = handlers_of(child.actor)
         self.timers = timers_of(child.actor)
         for field in (timer.every if timer.daily is None else timer.daily for timer in self.timers):
@@ -87,14 +137,15 @@ class Cell:
         self.dead_letters = 0
         self.dropped = 0
         self.busy_seconds = 0.0
+        self.busy_from: float | None = None
         self.first_started_at: float | None = None
         self.begun_at: float | None = None
         self.last_message = ""
-        self.waiting_on = ""
-        self._later = 0
+        # What most actors never need is made when it is needed first: there may be tens of thousands of them.
+        self.waits: tuple[Wait, ...] = ()
+        self.watchers: dict[str, int] | None = None
         self._device: Device | None = None
-        self._timer_handles: dict[str, asyncio.TimerHandle] = {}
-        self._daily_done: dict[str, set[date]] = {}
+        self._timers = Timers(self) if self.timers else None
 
     # An incarnation's life, driven by the supervisor.
 
@@ -108,37 +159,37 @@ class Cell:
         self.instance = instance
         self.state = "starting"
         if self.first_started_at is None:
-            self.first_started_at = self.system.clock.monotonic()
+            self.first_started_at = self.system.now()
         return instance
 
     def running(self) -> None:
         """``on_start`` has returned: timers begin to run."""
         self.state = "running"
         self.record("started", 0, 0, self.name, self.name, type(self.instance).__name__, attempt=self.incarnation)
-        for timer in self.timers:
-            self._arm(timer)
+        if self._timers is not None:
+            self._timers.start(self.timers)
 
     def ended(self) -> None:
         """The incarnation is over, however: no timer of it fires again."""
-        self._disarm()
+        if self._timers is not None:
+            self._timers.stop()
         if self.state != "stopping":
             self.state = "backing_off"
         self.instance = None
         self.begun_at = None
-        self.waiting_on = ""
+        self.waits = ()
+        if self.busy_from is not None:
+            self.busy_seconds += self.system.now() - self.busy_from
+            self.busy_from = None
         self.record("stopped", 0, 0, self.name, self.name, self.child.actor.__name__, attempt=self.incarnation)
 
     def abandon(self) -> None:
         """The system is gone, perhaps torn down from outside: leave no timer and no thread behind."""
-        self._disarm()
+        if self._timers is not None:
+            self._timers.stop()
         self.instance = None
         if self.state not in ("stopped", "disabled"):
             self.close_device()
-
-    def _disarm(self) -> None:
-        for handle in self._timer_handles.values():
-            handle.cancel()
-        self._timer_handles.clear()
 
     async def quiet_device(self) -> None:
         """Wait until no job of an earlier incarnation is on the device."""
@@ -147,30 +198,25 @@ class Cell:
             await self._device.join()
 
     async def handle(self, envelope: Envelope) -> None:
-        """Run the handler for one leased message and answer if it was asked."""
+        """Run the handler for one leased message, whatever it is, and answer if it was asked."""
         instance = self.instance
         assert instance is not None, "a cell without an instance leases nothing"
-        message = envelope.message
+        system, message = self.system, envelope.message
         self.last_message = type(message).__name__
-        self.begun_at = began = self.system.clock.monotonic()
-        self.record(
-            "begun",
-            envelope.id,
-            envelope.cause,
-            envelope.sender,
-            self.name,
-            self.last_message,
-            envelope.attempt,
-        )
-        probe = self.system.probe
+        self.begun_at = began = system.now()
+        if envelope.attempt:
+            self.record_of("begun", envelope, attempt=envelope.attempt)
+        else:
+            system.note((began, None, envelope))
+        answer = None
         try:
-            if probe is not None:
-                probe(self.name, envelope, "before")
+            if system.probe is not None:
+                system.probe(self.name, envelope, "before")
             match message:
                 case Tick(timer=timer, day=None):
-                    answer = await getattr(instance, timer)()
+                    await getattr(instance, timer)()
                 case Tick(timer=timer, day=day):
-                    answer = await getattr(instance, timer)(day)
+                    await getattr(instance, timer)(day)
                 case DeviceRaised(why=why):
                     raise DeviceJobError(why)
                 case _:
@@ -178,49 +224,72 @@ class Cell:
                     if handler is None:
                         raise HandlerError(f"{self.name} has no handler for {type(message).__name__}")
                     answer = await getattr(instance, handler.method)(message)
-            if probe is not None:
-                probe(self.name, envelope, "after")
+            if system.probe is not None:
+                system.probe(self.name, envelope, "after")
         finally:
-            self.busy_seconds += self.system.clock.monotonic() - began
             self.begun_at = None
         self.handled += 1
-        self.record("done", envelope.id, envelope.cause, envelope.sender, self.name, self.last_message)
-        if envelope.reply is not None and not envelope.reply.done():
-            self.record(
-                "replied",
-                envelope.id,
-                envelope.id,
-                self.name,
-                envelope.sender,
-                type(answer).__name__,
-                body=answer,
-            )
-            envelope.reply.set_result(answer)
+        ended = system.now()
+        system.note((ended, envelope, None))
+        if envelope.asks:
+            system.answer(ended, envelope, answer)
 
     # What an actor may do.
 
     @property
     def current_id(self) -> int:
         """The id of the delivery in hand: the cause of whatever is sent now."""
-        return 0 if self.mailbox.in_hand is None else self.mailbox.in_hand.id
+        in_hand = self.mailbox.in_hand
+        return 0 if in_hand is None else in_hand.id
 
-    async def send(self, message: Message) -> None:
-        await self.system.deliver(self.name, self.current_id, message)
+    def send(self, message: Message) -> Awaitable[None]:
+        if self.instance is not None and type(self.instance).send is Actor.send:
+            # From the second message on the instance has a sender of its own, with what this one looks up bound to it.
+            self.instance.send = self._sender()  # type: ignore[assignment,method-assign]
+        return self.system.deliver(self.name, self.current_id, message)
+
+    def _sender(self) -> Callable[[Message], Awaitable[None]]:
+        """``send`` at its quickest, for messages of the plain kind; the others are left to ``system.deliver``."""
+        system, mailbox, name = self.system, self.mailbox, self.name
+        receivers_of = system.plain_routes.get
+        ids, now, note, sent = system.ids, system.now, system.note, system.sent
+
+        def send(message: Message) -> Awaitable[None]:
+            receivers = receivers_of(type(message))
+            in_hand = mailbox.in_hand
+            cause = 0 if in_hand is None else in_hand.id
+            if receivers is None:
+                return system.deliver(name, cause, message)
+            at = now()
+            for receiver in receivers:
+                to, work = receiver.mailbox, receiver.work
+                depth = len(work)
+                if depth >= to.bound:
+                    left = receivers[receivers.index(receiver) :]
+                    return system.deliver_to([each.cell for each in left], name, cause, message)
+                envelope = Envelope(next(ids), cause, name, receiver.name, message, at, depth)
+                note(envelope)
+                work.append(envelope)
+                waiter = to.waiter
+                if waiter is not None:
+                    to.waiter = None
+                    if not waiter.done():
+                        waiter.set_result(None)
+            return sent
+
+        return send
 
     def post(self, message: Message) -> None:
         self._put_own(message, self.current_id)
 
-    async def ask(self, question: Question[R], timeout: float) -> R:
-        try:
-            return await self.system.ask_from(self.name, self.current_id, question, timeout)
-        except Exception as error:
-            cause = self.current_id
-            kind = type(question).__name__
-            self.record("failed", 0, cause, self.name, self.name, kind, body=raised(error))
-            raise
+    def ask(self, question: Question[R], timeout: float) -> Coroutine[Any, Any, R]:
+        return self.system.ask_from(self, question, timeout)
+
+    def watch(self, name: str) -> None:
+        self.system.watch(self, name)
 
     async def blocking(self, job: Callable[[], T]) -> T:
-        return await self._recorded("job", self.system.workers.call(job))
+        return await self._recorded("job", to_its_end(self.system.workers.call(job)))
 
     async def _recorded(self, kind: Literal["job", "device"], outcome: Awaitable[T]) -> T:
         """Wait for a job's outcome and put it into the trace, be it a result or what it raised."""
@@ -234,6 +303,11 @@ class Cell:
         return result
 
     @property
+    def device_is_made(self) -> bool:
+        """Was the device ever asked for?"""
+        return self._device is not None
+
+    @property
     def device(self) -> Device:
         if self._device is None:
             self._device = self.system.make_device(self.name)
@@ -245,15 +319,10 @@ class Cell:
         return 0.0 if self._device is None else self._device.busy_seconds
 
     def post_later(self, seconds: float, message: Message) -> None:
-        self._later += 1
-        key = f"later {self._later}"
         cause = self.current_id
-
-        def fire() -> None:
-            self._timer_handles.pop(key, None)
-            self._put_own(message, cause)
-
-        self._timer_handles[key] = asyncio.get_running_loop().call_later(seconds, fire)
+        if self._timers is None:
+            self._timers = Timers(self)
+        self._timers.post_later(seconds, message, lambda due: self._put_own(due, cause))
 
     async def device_call(self, job: Callable[[], T]) -> T:
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -303,12 +372,17 @@ class Cell:
 
     # Bookkeeping.
 
+    @property
+    def waiting_on(self) -> str:
+        """Whom the handler in hand waits for; ``""`` if for nobody."""
+        return self.waits[-1].on.name if self.waits else ""
+
     def describe(self) -> ActorDescription:
-        now = self.system.clock.monotonic()
+        now = self.system.now()
         alive = now - self.first_started_at if self.first_started_at is not None else 0.0
         oldest = self.mailbox.oldest_sent_at
         in_hand = self.mailbox.in_hand
-        busy = self.busy_seconds + (now - self.begun_at if self.begun_at is not None else 0.0)
+        busy = self.busy_seconds + (now - self.busy_from if self.busy_from is not None else 0.0)
         return ActorDescription(
             name=self.name,
             state=self.state,
@@ -323,13 +397,13 @@ class Cell:
             oldest_waiting_s=round(now - oldest, 3) if oldest is not None else 0.0,
             in_hand=type(in_hand.message).__name__ if in_hand is not None else "",
             in_hand_s=round(now - self.begun_at, 3) if self.begun_at is not None else 0.0,
-            last_message=self.last_message,
+            last_message=type(in_hand.message).__name__ if in_hand is not None else self.last_message,
             waiting_on=self.waiting_on,
         )
 
     def record(
         self,
-        kind: Any,
+        kind: Kind,
         id: int,  # noqa: A002 - the field's name everywhere else
         cause: int,
         sender: str,
@@ -338,55 +412,11 @@ class Cell:
         attempt: int = 0,
         body: Any = None,
     ) -> None:
-        """One edge into the trace, stamped with this cell's clock and depth."""
-        self.system.trace.add(
-            self.system.clock.monotonic(),
-            kind,
-            id,
-            cause,
-            sender,
-            recipient,
-            type_name,
-            attempt,
-            self.mailbox.depth,
-            body,
-        )
+        """One edge into the trace, stamped with the system's clock."""
+        system = self.system
+        system.trace.add(system.now(), kind, id, cause, sender, recipient, type_name, attempt, 0, body)
 
-    def _arm(self, timer: Timer) -> None:
-        assert self.instance is not None, "timers belong to a running instance"
-        if timer.every is not None:
-            named = timer.every if not isinstance(timer.every, str) else getattr(self.instance.settings, timer.every)
-            self._arm_every(timer.method, float(named))
-        elif timer.daily is not None:
-            self._arm_daily(timer.method, getattr(self.instance.settings, timer.daily))
-
-    def _arm_every(self, method: str, seconds: float) -> None:
-        if not seconds > 0:
-            raise ValueError(f"{self.name}.{method}: a timer every {seconds:g} s would never let go of the loop")
-        loop = asyncio.get_running_loop()
-        incarnation = self.incarnation
-
-        def fire() -> None:
-            self.system.put(self, self.name, 0, Tick(timer=method), control=True, incarnation=incarnation)
-            self._timer_handles[method] = loop.call_later(seconds, fire)
-
-        self._timer_handles[method] = loop.call_later(seconds, fire)
-
-    def _arm_daily(self, method: str, at: time) -> None:
-        loop = asyncio.get_running_loop()
-        if method not in self._daily_done:
-            now = self.system.clock.now()
-            self._daily_done[method] = {now.date()} if now.time() >= at else set()
-        # The dates belong to the cell: a crash shortly before the moment must not cost the day its call.
-        done = self._daily_done[method]
-
-        def look() -> None:
-            now = self.system.clock.now()
-            if now.time() >= at and now.date() not in done:
-                done.add(now.date())
-                self.system.put(self, self.name, 0, Tick(timer=method, day=now.date()), control=True)
-            until = (datetime.combine(now.date(), at) - now.replace(tzinfo=None)) % timedelta(days=1)
-            delay = min(DAILY_LOOK_SECONDS, max(0.05, until.total_seconds()))
-            self._timer_handles[method] = loop.call_later(delay, look)
-
-        look()
+    def record_of(self, kind: Kind, envelope: Envelope, *, attempt: int = 0, body: Any = None) -> None:
+        """One more edge of a delivery to this cell."""
+        kind_of_message = type(envelope.message).__name__
+        self.record(kind, envelope.id, envelope.cause, envelope.sender, self.name, kind_of_message, attempt, body)

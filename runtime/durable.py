@@ -118,11 +118,16 @@ def replace_link(disk: DiskPort, target: str, path: str) -> None:
 
 
 def ensure_directory(disk: DiskPort, path: str) -> None:
-    """Make a folder, and its parents, unless it is there."""
-    if path in ("", ".") or disk.stat(path) is not None:
+    """Make a folder, and its parents, unless it is there. On return its name is durable, whoever made it.
+
+    A folder that is there may be what a killed process made and did not sync, and what is then put into it would be
+    lost with its name.
+    """
+    if path in ("", "."):
         return
     ensure_directory(disk, parent_of(path))
-    disk.mkdir(path)
+    if disk.stat(path) is None:
+        disk.mkdir(path)
     disk.fsync_dir(parent_of(path))
 
 
@@ -175,6 +180,8 @@ def remove(disk: DiskPort, path: str) -> None:
     """Delete a file, link or folder, and verify that it is gone.
 
     A folder first gets a hidden name, so that nobody finds it half-deleted; a failed delete leaves that hidden name.
+    Where there is nothing, nothing is done: a delete whose last sync failed may be taken back by a power cut, although
+    the next try found nothing to do. Whoever deletes must bear what is rubbish to come back once more.
 
     Raises:
         OSError: it is still there, under its own or its hidden name.

@@ -4,6 +4,7 @@ Guarantees:
     * Control overtakes work, is never refused, and holds no two equal messages.
     * Work is first in, first out. When it is full the sender waits (``wait``), or the newcomer is let go, counted and
       told (``dead_letter``, for observers); types in ``latest`` keep only their newest, in the place of the older.
+    * What travels counts as if it had arrived, and a place that was promised is kept for the one who waited for it.
     * The message in hand stays here, not in the actor, until it is acknowledged: a crash loses nothing.
 """
 
@@ -30,67 +31,111 @@ class MailboxSpec(msgspec.Struct, frozen=True):
     latest: tuple[type[Message], ...] = ()
 
 
-class Envelope(msgspec.Struct):
-    """One delivery of one message.
+class Envelope(msgspec.Struct, gc=False):
+    """One delivery of one message, and its own line in the trace.
 
-    ``cause`` is the id of the delivery whose handling sent it, 0 from outside. ``incarnation``: the only one it is
-    meant for (its tick, its device's result, its stop), or 0 where any may handle it.
+    ``cause`` is the id of the delivery whose handling sent it, 0 from outside. ``depth`` is how many waited in the
+    lane when it was sent. ``incarnation``: the only one it is meant for (its tick, its device's result, its stop), or
+    0 where any may handle it. ``asks``: whoever sent it waits for an answer, kept in the system under its id; so an
+    envelope holds plain data only and the collector need not look into it.
     """
 
     id: int
     cause: int
     sender: str
+    recipient: str
     message: Message
     sent_at: float
+    depth: int = 0
     control: bool = False
     attempt: int = 0
     incarnation: int = 0
-    reply: asyncio.Future[Message] | None = None
+    asks: bool = False
 
 
 class Mailbox:
-    """The two lanes and the message in hand. Knows nothing of actors; ``put`` never blocks, ``room`` does."""
+    """The two lanes and the message in hand. Knows nothing of actors; ``put`` never blocks, ``room`` does.
 
-    __slots__ = ("_control", "_granted", "_refuse", "_rooms", "_waiter", "_work", "in_hand", "spec")
+    Two hot paths know it from the inside. ``Cell.send`` may append to ``work`` itself while that is shorter than
+    ``bound``, and then wakes the ``waiter``. ``ChildRunner`` takes messages out itself, and then calls ``give_room`` if
+    there are ``rooms``: those who wait for room.
 
-    def __init__(self, spec: MailboxSpec) -> None:
+    Args:
+        direct: messages are put in as they are sent; else they ``travel`` first.
+    """
+
+    __slots__ = (
+        "_direct",
+        "_granted",
+        "_refuse",
+        "_travelling",
+        "bound",
+        "control",
+        "in_hand",
+        "rooms",
+        "spec",
+        "waiter",
+        "work",
+    )
+
+    def __init__(self, spec: MailboxSpec, *, direct: bool = True) -> None:
         self.spec = spec
         self.in_hand: Envelope | None = None
-        self._control: deque[Envelope] = deque()
-        self._work: deque[Envelope] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-        self._rooms: deque[asyncio.Future[None]] = deque()
+        # A list, for it is nearly always empty and an empty deque takes 600 bytes.
+        self.control: list[Envelope] = []
+        self.work: deque[Envelope] = deque()
+        self.waiter: asyncio.Future[None] | None = None
+        self._direct = direct
+        self.rooms: deque[asyncio.Future[None]] | None = None
         self._granted = 0
+        self._travelling = 0
         self._refuse: Callable[[Envelope], None] | None = None
+        self.bound = 0
+        self._set_bound()
+
+    def _set_bound(self) -> None:
+        """How long ``work`` may be for a message to be added without a closer look; 0: look."""
+        simple = self._direct and self._refuse is None and not self.rooms and not self._granted
+        self.bound = self.spec.capacity if simple else 0
 
     @property
     def depth(self) -> int:
         """Messages waiting, both lanes, without the one in hand."""
-        return len(self._control) + len(self._work)
+        return len(self.control) + len(self.work)
 
     @property
     def full(self) -> bool:
         """Is the work lane at its bound? Those who wait for room, or were just given it, come before a newcomer."""
-        return bool(self._rooms) or not self._has_room
+        return bool(self.rooms) or not self._has_room
 
     @property
     def _has_room(self) -> bool:
-        return len(self._work) + self._granted < self.spec.capacity
+        return len(self.work) + self._granted + self._travelling < self.spec.capacity
 
     @property
     def newest_id(self) -> int:
         """The highest delivery id that waits; 0 if nothing does."""
-        return max((envelope.id for lane in (self._control, self._work) for envelope in lane), default=0)
+        return max((envelope.id for lane in (self.control, self.work) for envelope in lane), default=0)
 
     def holds(self, number: int) -> bool:
         """Does a delivery wait whose id is at most ``number``?"""
-        return any(envelope.id <= number for lane in (self._control, self._work) for envelope in lane)
+        return any(envelope.id <= number for lane in (self.control, self.work) for envelope in lane)
 
     @property
     def oldest_sent_at(self) -> float | None:
         """When the oldest waiting message was sent."""
-        waiting = [lane[0].sent_at for lane in (self._control, self._work) if lane]
+        waiting = [lane[0].sent_at for lane in (self.control, self.work) if lane]
         return min(waiting) if waiting else None
+
+    def travel(self) -> None:
+        """A work message is on its way: it takes up room from now on, and will be put by ``arrive``."""
+        self._travelling += 1
+
+    def arrive(self, envelope: Envelope) -> None:
+        """Put what was travelling."""
+        if not envelope.control:
+            self._travelling -= 1
+        self.put(envelope)
 
     def put(self, envelope: Envelope) -> None:
         """Add at the end of its lane, whatever the bound."""
@@ -98,20 +143,23 @@ class Mailbox:
             self._refuse(envelope)
             return
         if envelope.control:
-            if envelope.reply is None and any(
-                e.message == envelope.message and e.incarnation == envelope.incarnation for e in self._control
+            if not envelope.asks and any(
+                e.message == envelope.message and e.incarnation == envelope.incarnation for e in self.control
             ):
                 return
-            self._control.append(envelope)
+            self.control.append(envelope)
         else:
             if isinstance(envelope.message, self.spec.latest):
-                for place, waiting in enumerate(self._work):
-                    if type(waiting.message) is type(envelope.message) and waiting.reply is None:
-                        self._work[place] = envelope
+                for place, waiting in enumerate(self.work):
+                    if type(waiting.message) is type(envelope.message) and not waiting.asks:
+                        self.work[place] = envelope
                         return
-            self._work.append(envelope)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self.work.append(envelope)
+        waiter = self.waiter
+        if waiter is not None:
+            self.waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def room(self) -> None:
         """Wait, in order, for a place in the work lane; whoever is given it must ``put`` before awaiting anything.
@@ -120,34 +168,43 @@ class Mailbox:
         had waited would go to the end of the line, perhaps for ever.
         """
         place = asyncio.get_running_loop().create_future()
-        self._rooms.append(place)
+        if self.rooms is None:
+            self.rooms = deque()
+        self.rooms.append(place)
+        self._set_bound()
         try:
             await place
         except asyncio.CancelledError:
             if place.cancelled():
                 with contextlib.suppress(ValueError):  # it may have been passed over already
-                    self._rooms.remove(place)
+                    (self.rooms or deque()).remove(place)
             else:
                 self._granted -= 1
-                self._give_room()
+            self.give_room()
             raise
         self._granted -= 1
+        self._set_bound()
 
     async def next(self) -> Envelope:
         """Lease the next message: it becomes ``in_hand`` and stays there until ``acknowledge``."""
         while self.in_hand is None:
-            if self._control:
-                self.in_hand = self._control.popleft()
-            elif self._work:
-                self.in_hand = self._work.popleft()
-                self._give_room()
+            if self.control:
+                self.in_hand = self.control.pop(0)
+            elif self.work:
+                self.in_hand = self.work.popleft()
+                if self.rooms is not None:
+                    self.give_room()
             else:
-                self._waiter = asyncio.get_running_loop().create_future()
-                try:
-                    await self._waiter
-                finally:
-                    self._waiter = None
+                await self.something()
         return self.in_hand
+
+    async def something(self) -> None:
+        """Wait until a message waits; only for the one who leases this mailbox, and only if none does."""
+        self.waiter = waiter = asyncio.get_running_loop().create_future()
+        try:
+            await waiter
+        finally:
+            self.waiter = None
 
     def acknowledge(self) -> None:
         """The message in hand is dealt with."""
@@ -160,20 +217,26 @@ class Mailbox:
         """
         self._refuse = refuse
         left = [] if self.in_hand is None else [self.in_hand]
-        left += [*self._control, *self._work]
+        left += [*self.control, *self.work]
         self.in_hand = None
-        self._control.clear()
-        self._work.clear()
-        while self._rooms:
+        self.control.clear()
+        self.work.clear()
+        while self.rooms:
             self._give_place()
+        self._set_bound()
         return left
 
-    def _give_room(self) -> None:
-        while self._rooms and self._has_room:
+    def give_room(self) -> None:
+        """Give the places that are free to those who wait for them, in order."""
+        while self.rooms and self._has_room:
             self._give_place()
+        if not self.rooms:
+            self.rooms = None
+        self._set_bound()
 
     def _give_place(self) -> None:
-        place = self._rooms.popleft()
+        assert self.rooms, "only asked for when someone waits"
+        place = self.rooms.popleft()
         if not place.done():
             self._granted += 1
             place.set_result(None)

@@ -8,26 +8,28 @@ the cell kept. Order is: the old instance is gone and its device is quiet, the b
 from __future__ import annotations
 
 import asyncio
-import math
+import contextlib
 import traceback
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import anyio
 import anyio.lowlevel
 
 from messages import ActorCrashed, ActorGaveUp, ActorStarted
-from runtime.actor import Actor
+from messages.supervision import Ending
+from runtime.actor import Actor, functions_of
 from runtime.cell import Cell, Stop
 from runtime.errors import OperatorError
+from runtime.mailbox import Envelope
 from runtime.tree import Branch, Child, Retry
 
 if TYPE_CHECKING:
     from runtime.system import ActorSystem
 
-YIELD_EVERY = 64
+BURST = 256
 """Messages a cell handles before it lets others run, should no handler ever suspend."""
+INSIST_EVERY_SECONDS = 1.0
+"""How often an actor that outlived its time to stop is cancelled again."""
 
 
 class GaveUp(Exception):
@@ -40,6 +42,10 @@ class GaveUp(Exception):
 
 class StartTimeoutError(RuntimeError):
     """``on_start``, or the device job of the instance before, took longer than ``start_within``."""
+
+
+class StopTimeoutError(RuntimeError):
+    """``on_stop`` of an actor that ended by itself took longer than ``stop_within``."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +82,45 @@ class _RestartDue:
     runners: tuple[ChildRunner | BranchRunner, ...]
 
 
+@dataclass(frozen=True)
+class _Disable:
+    runner: ChildRunner
+    why: str
+
+
 class ChildRunner:
     """Runs one child's incarnations, one after the other."""
+
+    __slots__ = (
+        "_asked",
+        "_cut",
+        "_draining",
+        "_over",
+        "_serving",
+        "_task",
+        "_up_at",
+        "branch",
+        "cell",
+        "crashes",
+        "last_words",
+        "streak",
+        "system",
+    )
 
     def __init__(self, system: ActorSystem, child: Child, branch: BranchRunner) -> None:
         self.system = system
         self.cell = Cell(system, child)
         self.branch = branch
-        self.crashes: deque[float] = deque()
+        self.crashes: tuple[float, ...] = ()
         self.streak = 0
         self.last_words = ""
         self._asked = False
+        self._cut = False
         self._draining = False
-        self._handling = False
+        self._serving = False
         self._up_at: float | None = None
-        self._over: asyncio.Event | None = None
-        self._scope: anyio.CancelScope | None = None  # made on the loop: a tree is checked without one
+        self._task: asyncio.Task[None] | None = None
+        self._over: asyncio.Future[None] | None = None
 
     @property
     def name(self) -> str:
@@ -104,118 +133,236 @@ class ChildRunner:
 
     async def start(self) -> None:
         """Begin an incarnation; returns when it is up or has already ended. One that is under way is left alone."""
-        if self._over is not None and not self._over.is_set():
+        if self._task is not None:
             return
-        self._asked = self._draining = self._handling = False
+        self._asked = self._cut = self._draining = self._serving = False
         self._up_at = None
-        self._over = asyncio.Event()
-        self._scope = scope = anyio.CancelScope()
-        up = asyncio.Event()
-        self.system.spawn(self._incarnation(up, self._over, scope))
-        await up.wait()
+        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = self.system.spawn(self._incarnation(up), f"actor {self.name}")
+        await up
 
     async def stop(self, *, for_good: bool = True) -> None:
         """End the incarnation in order, or by force after ``stop_within`` seconds.
 
         ``for_good=False``: another incarnation follows, so mailbox and device are kept and nothing is drained.
         """
-        if self._over is not None and not self._over.is_set():
+        if self._task is not None:
             self._draining = for_good and self.cell.child.drain
-            await self._end_incarnation(self._over)
+            await self._end_incarnation(self.cell.child.stop_within)
         if for_good and not self.settled:
-            with anyio.move_on_after(self.cell.child.stop_within):
-                await self.cell.quiet_device()
+            if self.cell.device_is_made:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self.cell.child.stop_within):
+                        await self.cell.quiet_device()
             self.settle("stopped")
 
-    async def _end_incarnation(self, over: asyncio.Event) -> None:
+    async def disable(self, why: str) -> None:
+        """End the incarnation at once and let no other follow."""
+        if self.settled:
+            return
+        if self._task is not None:
+            await self._end_incarnation(0.0)
+        self.system.publish(ActorGaveUp(actor=self.name, why=why, disabled=True))
+        self.settle("disabled", why)
+
+    async def _end_incarnation(self, within: float) -> None:
         self._asked = True
         self.cell.state = "stopping"
         self.system.put(self.cell, "supervisor", 0, Stop(), control=True, incarnation=self.cell.incarnation)
-        with anyio.move_on_after(self.cell.child.stop_within):
-            await over.wait()
-        if not over.is_set() and self._scope is not None:
-            self._scope.cancel()
-            await over.wait()
+        loop = asyncio.get_running_loop()
+        self._over = over = loop.create_future()
+        end_by_force: asyncio.TimerHandle
 
-    def settle(self, state: Literal["stopped", "disabled"]) -> None:
+        def insist() -> None:
+            # Again and again: what it awaits may swallow a cancellation.
+            nonlocal end_by_force
+            self._cut = True
+            if self._task is not None:
+                self._task.cancel()
+            end_by_force = loop.call_later(INSIST_EVERY_SECONDS, insist)
+
+        end_by_force = loop.call_later(within, insist)
+        try:
+            await over
+        finally:
+            end_by_force.cancel()
+
+    def settle(self, state: Literal["stopped", "disabled"], why: str = "") -> None:
         """No more incarnations: asks that wait here fail, the rest is dropped, senders who wait for room go on."""
         self.cell.state = state
         self.system.empty_out(self.cell, f"{self.name} is {state}")
         self.cell.close_device()
+        if state == "disabled":
+            self.system.tell_watchers(self.cell, "disabled", why)
 
-    async def _incarnation(self, up: asyncio.Event, over: asyncio.Event, scope: anyio.CancelScope) -> None:
+    async def _incarnation(self, up: asyncio.Future[None]) -> None:
         crash: _Crash | None = None
-        with scope:
-            try:
-                actor = await self._begin()
-                up.set()
-                await self._serve()
-                await actor.on_stop()
-            except asyncio.CancelledError as caught:
-                task = asyncio.current_task()
-                if anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling()):
-                    raise
+        task = self._task
+        try:
+            actor = await self._begin()
+            if not up.done():
+                up.set_result(None)
+            self._serving = True
+            if self.cell.mailbox.in_hand is not None:  # its handling failed, and it is to be tried again
+                await self.cell.handle(self.cell.mailbox.in_hand)
+                self.cell.mailbox.acknowledge()
+            await self._serve()
+            await self._say_goodbye(actor)
+        except asyncio.CancelledError as caught:
+            if not self._cut:
+                if task is not None and task.cancelling():
+                    raise  # the whole run is torn down from outside
                 crash = _Crash.of(caught)  # something the handler waited for was cancelled; the handler was not
-            except (Exception, SystemExit) as caught:  # noqa: BLE001 - the supervisor is where crashes are caught
-                crash = _Crash.of(caught)
+        except (Exception, SystemExit) as caught:  # noqa: BLE001 - the supervisor is where crashes are caught
+            crash = _Crash.of(caught)
+        finally:
+            self._task = None
+            if not up.done():
+                up.set_result(None)
+            if self._over is not None and not self._over.done():
+                self._over.set_result(None)
         if crash is not None:
             self._note_crash(crash)
-        elif self._handling and self.cell.mailbox.in_hand is not None:
-            # Cancelled with a message in hand: it was not dealt with.
-            self.system.dead_letter(self.cell, self.cell.mailbox.in_hand, "cancelled")
+        elif self._in_hand is not None:
+            # Cut off with a message in hand: it was not dealt with.
+            self.system.dead_letter(self.cell, self._in_hand, "cancelled")
             self.cell.mailbox.acknowledge()
         self.cell.ended()
-        over.set()
-        up.set()
+        how: Ending = "crashed" if crash is not None else "stopped" if self._asked else "finished"
+        self.system.tell_watchers(self.cell, how, crash.line if crash is not None else "")
         self.branch.child_ended(_Ended(self, crash, self._asked))
 
-    async def _begin(self) -> Actor:
-        limit = self.cell.child.start_within
-        actor: Actor | None = None
-        with anyio.move_on_after(limit):
-            await self.cell.quiet_device()
-            actor = self.cell.new_instance()
-            await actor.on_start()
-            self.cell.running()
-            self._up_at = self.system.clock.monotonic()
-            self.system.publish(ActorStarted(actor=self.name, incarnation=self.cell.incarnation))
-            return actor
-        what = "the device job of the instance before did not end" if actor is None else "on_start did not return"
-        raise StartTimeoutError(f"{self.name}: {what} within {limit:g} s")
+    @property
+    def _in_hand(self) -> Envelope | None:
+        """The message that is being handled; one that waits to be handled again is not, while ``on_start`` runs."""
+        return self.cell.mailbox.in_hand if self._serving else None
 
-    async def _serve(self) -> None:
-        mailbox, cell = self.cell.mailbox, self.cell
-        last: int | None = None  # once told to stop: the id of the last message that is still handled
-        handled = 0
-        while last is None or mailbox.holds(last):
-            envelope = await mailbox.next()
-            if envelope.incarnation not in (0, cell.incarnation):
-                cell.record("dropped", envelope.id, envelope.cause, envelope.sender, cell.name, "for another")
-            elif isinstance(envelope.message, Stop):
-                if last is None:
-                    # Only what waits now: a sender that is stopped later must not keep this one from ending.
-                    last = mailbox.newest_id if self._draining else 0
-            else:
-                self._handling = True
-                await cell.handle(envelope)
-                self._handling = False
+    async def _begin(self) -> Actor:
+        cell, limit = self.cell, self.cell.child.start_within
+        what = "the device job of the instance before did not end"
+        try:
+            async with asyncio.timeout(limit):
+                if cell.device_is_made:
+                    await cell.quiet_device()
+                actor = cell.new_instance()
+                what = "on_start did not return"
+                await actor.on_start()
+        except TimeoutError as late:
+            raise StartTimeoutError(f"{self.name}: {what} within {limit:g} s") from late
+        cell.running()
+        self._up_at = self.system.now()
+        if self.system.heard(ActorStarted):
+            self.system.publish(ActorStarted(actor=self.name, incarnation=cell.incarnation))
+        return actor
+
+    async def _say_goodbye(self, actor: Actor) -> None:
+        """``on_stop``, in bounded time also where nobody asked for the end."""
+        limit = self.cell.child.stop_within
+        try:
+            async with asyncio.timeout(None if self._asked else limit):
+                await actor.on_stop()
+        except TimeoutError as late:
+            raise StopTimeoutError(f"{self.name}: on_stop did not return within {limit:g} s") from late
+
+    async def _serve(self) -> None:  # noqa: C901 - one loop, for a call in it would cost as much as all the rest
+        """Lease message after message until told to stop.
+
+        The inner loop is the runtime's hottest: what any incarnation may handle is handled right here. All else, and
+        everything while someone probes, is left to ``Cell.handle``.
+        """
+        cell, system = self.cell, self.system
+        mailbox, trace = cell.mailbox, system.trace
+        control, work = mailbox.control, mailbox.work
+        note, now, loop = system.note, system.now, asyncio.get_running_loop()
+        instance = cell.instance
+        assert instance is not None, "only an incarnation that is up serves"
+        handlers = {} if system.probe is not None else functions_of(type(instance))
+        while True:
+            if not control and not work:
+                mailbox.waiter = waiter = loop.create_future()
+                await waiter
+            done: Envelope | None = None
+            cell.busy_from = now()
+            for _ in range(BURST):
+                if control:
+                    envelope = control.pop(0)
+                elif work:
+                    envelope = work.popleft()
+                    if mailbox.rooms is not None:
+                        mailbox.give_room()
+                else:
+                    break
+                mailbox.in_hand = envelope
+                handler = handlers.get(type(envelope.message))
+                if handler is None or envelope.incarnation:
+                    if done is not None:
+                        note((now(), done, None))
+                        done = None
+                    if await self._handle_other(envelope):
+                        return
+                    continue
+                cell.begun_at = at = now()
+                note((at, done, envelope))
+                if done is not None:
+                    trace.doubles += 1
+                    done = None
+                answer = await handler(instance, envelope.message)
+                cell.handled += 1
+                done = envelope
+                if envelope.asks:
+                    at = now()
+                    note((at, done, None))
+                    done = None
+                    system.answer(at, envelope, answer)
+            mailbox.in_hand = cell.begun_at = None
+            at = now()
+            cell.busy_seconds += at - cell.busy_from
+            cell.busy_from = None
+            if done is not None:
+                note((at, done, None))
+                cell.last_message = type(done.message).__name__
+            if len(trace.entries) > trace.most:
+                trace.trim()
+            if control or work:
+                await anyio.lowlevel.checkpoint()  # let others run, should no handler ever suspend
+
+    async def _handle_other(self, envelope: Envelope) -> bool:
+        """Deal with what is not plain; ``True`` if it was the order to stop, and what was to be drained is drained."""
+        cell, mailbox = self.cell, self.cell.mailbox
+        if envelope.incarnation not in (0, cell.incarnation):
+            self._drop_for_another(envelope)
+        elif isinstance(envelope.message, Stop):
             mailbox.acknowledge()
-            handled += 1
-            if handled % YIELD_EVERY == 0:
-                await anyio.lowlevel.checkpoint()
+            # Only what waits now: a sender that is stopped later must not keep this one from ending.
+            last = mailbox.newest_id if self._draining else 0
+            while mailbox.holds(last):
+                left = await mailbox.next()
+                if left.incarnation not in (0, cell.incarnation):
+                    self._drop_for_another(left)
+                elif not isinstance(left.message, Stop):
+                    await cell.handle(left)
+                mailbox.acknowledge()
+            return True
+        else:
+            await cell.handle(envelope)
+        mailbox.acknowledge()
+        return False
+
+    def _drop_for_another(self, envelope: Envelope) -> None:
+        cell = self.cell
+        cell.record("dropped", envelope.id, envelope.cause, envelope.sender, cell.name, "for another")
 
     def _note_crash(self, crash: _Crash) -> None:
         """Settle the message in hand by the child's policy, count the crash, tell the observers."""
         cell, backoff = self.cell, self.cell.child.backoff
-        # A message that waits to be handled again is not in hand yet while ``on_start`` runs.
-        envelope = cell.mailbox.in_hand if self._handling else None
-        now = self.system.clock.monotonic()
+        envelope = self._in_hand
+        now = self.system.now()
         if self._up_at is not None and now - self._up_at > backoff.healthy:
             self.streak = 0
         self.streak += 1
         if envelope is None or envelope.attempt == 0:
             # A second crash over one redelivered message is the same trouble: it is not charged twice.
-            self.crashes.append(now)
+            self.crashes = (*self.crashes, now)
         chain: tuple[str, ...] = ()
         kind = ""
         if envelope is None:
@@ -223,10 +370,7 @@ class ChildRunner:
         else:
             kind = type(envelope.message).__name__
             chain = self.system.trace.cause_chain(envelope.id)
-            cell.record(
-                "crashed", envelope.id, envelope.cause, envelope.sender, cell.name, kind, envelope.attempt,
-                body=crash.line,
-            )  # fmt: skip
+            cell.record_of("crashed", envelope, attempt=envelope.attempt, body=crash.line)
             self._settle_message(crash)
         if crash.for_a_person is not None:
             return  # not the actor's fault: it is told once, as the mistake that it is, by whoever answers this end
@@ -246,7 +390,7 @@ class ChildRunner:
     def _settle_message(self, crash: _Crash) -> None:
         envelope, policy = self.cell.mailbox.in_hand, self.cell.child.on_crash
         assert envelope is not None, "only called for a message in hand"
-        repeatable = envelope.reply is None and envelope.incarnation == 0
+        repeatable = not envelope.asks and envelope.incarnation == 0
         if repeatable and isinstance(policy, Retry) and envelope.attempt < policy.times:
             envelope.attempt += 1
         else:
@@ -261,9 +405,8 @@ class ChildRunner:
 
     def exhausted(self) -> bool:
         """More crashes than the intensity allows within the period?"""
-        now = self.system.clock.monotonic()
-        while self.crashes and now - self.crashes[0] > self.cell.child.period:
-            self.crashes.popleft()
+        now = self.system.now()
+        self.crashes = tuple(at for at in self.crashes if now - at <= self.cell.child.period)
         return len(self.crashes) > self.cell.child.intensity
 
 
@@ -278,7 +421,7 @@ class BranchRunner:
             BranchRunner(system, child, self) if isinstance(child, Branch) else ChildRunner(system, child, self)
             for child in spec.children
         ]
-        self._events: asyncio.Queue[_Ended | _RestartDue | None] = asyncio.Queue()
+        self._events: asyncio.Queue[_Ended | _RestartDue | _Disable | None] = asyncio.Queue()
         self._over: asyncio.Event | None = None
         self._stopping = False
         self._doomed = False
@@ -306,7 +449,7 @@ class BranchRunner:
         self._stopping, self._doomed, self._for_good = False, False, True
         self._events = asyncio.Queue()  # what an earlier life of this branch left unanswered is answered by this start
         self._over = asyncio.Event()
-        self.system.spawn(self._watch(self._over))
+        self.system.spawn(self._watch(self._over), f"branch {self.name}")
         await self._start_each(self.runners)
 
     async def _start_each(self, runners: list[ChildRunner | BranchRunner]) -> None:
@@ -335,6 +478,17 @@ class BranchRunner:
         for runner in reversed(self.runners):
             await runner.stop(for_good=for_good)
 
+    def disable(self, name: str, why: str) -> bool:
+        """Have a child of this branch, or of one below, ended for good. ``False``: it is not here, or not isolated."""
+        for runner in self.runners:
+            if isinstance(runner, BranchRunner):
+                if runner.disable(name, why):
+                    return True
+            elif runner.name == name and self.spec.isolate:
+                self._events.put_nowait(_Disable(runner, why))
+                return True
+        return False
+
     def child_ended(self, ended: _Ended) -> None:
         """Told by a child's last breath."""
         if ended.crash is not None and ended.crash.for_a_person is not None and not self.spec.isolate:
@@ -351,6 +505,8 @@ class BranchRunner:
             if isinstance(event, _RestartDue):
                 if self._due.pop(event, None) is not None:
                     await self._start_each(list(event.runners))
+            elif isinstance(event, _Disable):
+                await event.runner.disable(event.why)
             elif isinstance(event, _Ended) and not self._stopping:
                 failure = await self._answer(event)
         for handle in self._due.values():
@@ -385,7 +541,7 @@ class BranchRunner:
                 why = str(crash.for_a_person)  # no restart mends what a person must: it is told at once
             self.system.publish(ActorGaveUp(actor=runner.name, why=why, disabled=self.spec.isolate))
             if self.spec.isolate:
-                runner.settle("disabled")
+                runner.settle("disabled", why)
                 return None
             return crash.for_a_person or GaveUp(f"{runner.name} kept failing {runner.last_words}")
         await self._restart(runner)

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
-import anyio
-import anyio.abc
 import msgspec
 
-from messages import ActorStuck, Message, MessageDeadLettered, MessagesDropped, Question
-from runtime.actor import Handler
-from runtime.cell import ActorDescription, Cell, Stop
+from messages import ActorEnded, ActorStuck, Message, MessageDeadLettered, MessagesDropped, Question
+from messages.supervision import Ending
+from runtime.actor import Handler, HandlerError
+from runtime.cell import ActorDescription, Cell, Receiver, Stop, Wait
 from runtime.cloakroom import Cloakroom
 from runtime.clock import Clock
 from runtime.disk import DiskPort
@@ -30,7 +30,7 @@ from runtime.mailbox import Envelope
 from runtime.supervisor import BranchRunner
 from runtime.supervisor import GaveUp as GaveUp
 from runtime.topology import check_topology
-from runtime.trace import Trace
+from runtime.trace import Entry, Record, Trace, raised
 from runtime.tree import Branch
 from runtime.worker import Device, Workers
 
@@ -62,7 +62,7 @@ class Delivery(Protocol):
     """How an envelope travels into a mailbox; the simulation adds seeded delays here."""
 
     def carry(self, cell: Cell, envelope: Envelope) -> None:
-        """Put ``envelope`` into the cell's mailbox, now or later, in order per sender."""
+        """Have ``envelope`` arrive in the cell's mailbox (``Mailbox.arrive``), later, in order per sender and lane."""
 
 
 class Probe(Protocol):
@@ -70,13 +70,6 @@ class Probe(Protocol):
 
     def __call__(self, actor: str, envelope: Envelope, moment: Literal["before", "after"]) -> None:
         """``before``: nothing of the message is done yet. ``after``: all is done, and not yet acknowledged."""
-
-
-class DirectDelivery:
-    """At once."""
-
-    def carry(self, cell: Cell, envelope: Envelope) -> None:
-        cell.mailbox.put(envelope)
 
 
 class DeadLetterNote(msgspec.Struct, frozen=True):
@@ -95,6 +88,7 @@ class ActorSystem:
     Args:
         tree: who lives here, in start order.
         strict: refuse a tree in which something sent is heard by nobody. Parts of a tree, in tests, are not strict.
+        delivery: how messages travel; ``None`` is at once.
         seed: for the jitter of restarts; the same seed restarts at the same moments.
         probe: asked before and after each handling; the simulation's door for crashes at any message.
 
@@ -125,7 +119,12 @@ class ActorSystem:
         self.trace = Trace()
         self.dead_letters: list[DeadLetterNote] = []
         self.stop_reason = ""
-        self._delivery = delivery or DirectDelivery()
+        self.delivery = delivery
+        # What each message needs is looked up once: the hot paths are in ``Cell.send`` and ``ChildRunner``.
+        self.now = clock.monotonic
+        self.ids = itertools.count(1)
+        self.note: Callable[[Entry], None] = self.trace.entries.append
+        self.sent: asyncio.Future[None]  # done for ever: what an awaited send gives that did not have to wait
         self._seed = seed
         self._stuck_after = stuck_after_seconds
         self._root = BranchRunner(self, tree, None)
@@ -134,14 +133,19 @@ class ActorSystem:
         for cell in self.cells.values():
             for message_type, handler in cell.handlers.items():
                 self._routes.setdefault(message_type, []).append((cell, handler))
+        self.plain_routes: dict[type[Message], tuple[Receiver, ...]] = {
+            kind: tuple(Receiver(cell.mailbox, cell.mailbox.work, cell.name, cell) for cell, _ in routes)
+            for kind, routes in self._routes.items()
+            if not any(handler.control or issubclass(kind, cell.mailbox.spec.latest) for cell, handler in routes)
+        }
         check_topology(tree, strict=strict)
-        self._count = 0
-        self._waits: dict[str, list[tuple[str, str]]] = {}
+        self._asked: dict[int, Wait] = {}
+        self._expiry: asyncio.TimerHandle | None = None
         self._storms: dict[tuple[str, str], tuple[int, float, int]] = {}
         self._stuck_told: dict[tuple[str, str], float] = {}
         self._look_handle: asyncio.TimerHandle | None = None
         self._wall_noted: tuple[float, datetime] | None = None
-        self._tasks: anyio.abc.TaskGroup | None = None
+        self._tasks: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
         self._failure: Exception | None = None
 
@@ -154,7 +158,9 @@ class ActorSystem:
             OperatorError: an actor met something that only a person can mend.
             GaveUp: a failure escalated past the root.
         """
-        async with anyio.create_task_group() as tasks:
+        self.sent = asyncio.get_running_loop().create_future()
+        self.sent.set_result(None)
+        async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self._note_wall()
             self._look_again()
@@ -164,8 +170,9 @@ class ActorSystem:
                 self._tell_held(at_least_seconds=0.0)
                 await self._root.stop()
             finally:
-                if self._look_handle is not None:
-                    self._look_handle.cancel()
+                for handle in (self._look_handle, self._expiry):
+                    if handle is not None:
+                        handle.cancel()
                 for cell in self.cells.values():
                     cell.abandon()
         if self._failure is not None:
@@ -187,26 +194,35 @@ class ActorSystem:
         self._failure = failure
         self.stop("gave up")
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a task of the runtime's own under the system's task group."""
         assert self._tasks is not None, "the system is not running"
+        return self._tasks.create_task(coroutine, name=name)
 
-        async def run() -> None:
-            await coroutine
-
-        self._tasks.start_soon(run)
+    def disable(self, name: str, why: str) -> bool:
+        """End a child of an isolated branch at once and for good, and tell it; ``False`` if it is no such child."""
+        return self._root.disable(name, why)
 
     # Messages.
 
     async def deliver(self, sender: str, cause: int, message: Message) -> None:
         """Hand ``message`` to every actor that handles its type, waiting where a mailbox is full."""
-        for cell, handler in self._routes.get(type(message), ()):
+        await self.deliver_to([cell for cell, _ in self._routes.get(type(message), ())], sender, cause, message)
+
+    async def deliver_to(self, cells: Sequence[Cell], sender: str, cause: int, message: Message) -> None:
+        """Hand ``message`` to these, in order."""
+        for cell in cells:
+            handler = cell.handlers[type(message)]
             if self._refuses(cell, handler, message):
                 if cell.mailbox.spec.overflow == "dead_letter":
                     self._overflowed(cell, sender, cause, message)
                     continue
                 await self._wait_for_room(sender, cell, message)
             self.put(cell, sender, cause, message, control=handler.control)
+
+    def heard(self, kind: type[Message]) -> bool:
+        """Does anyone handle this type?"""
+        return kind in self._routes
 
     def publish(self, message: Message, *, but_not: Cell | None = None) -> None:
         """The runtime's own news, to whoever listens; never waits."""
@@ -236,95 +252,166 @@ class ActorSystem:
         message: Message,
         *,
         control: bool = False,
-        reply: asyncio.Future[Any] | None = None,
+        asked: Wait | None = None,
         incarnation: int = 0,
-    ) -> None:
-        """One delivery into one mailbox, whatever its bound; ``incarnation``: the only one it is meant for."""
-        self._count += 1
-        number = self._count
-        now = self.clock.monotonic()
+    ) -> int:
+        """One delivery into one mailbox, whatever its bound; ``incarnation``: the only one it is meant for.
+
+        Returns its id.
+        """
+        number = next(self.ids)
         if cell.state in ("stopped", "disabled"):
             cell.record("dropped", number, cause, sender, cell.name, type(message).__name__, body=message)
-            if reply is not None:
-                reply.set_exception(AskFailed(f"{cell.name} is {cell.state}"))
-            return
-        cell.record("sent", number, cause, sender, cell.name, type(message).__name__, body=message)
+            if asked is not None:
+                _fail(asked, AskFailed(f"{cell.name} is {cell.state}"))
+            return number
+        if asked is not None:
+            self._asked[number] = asked
+        mailbox = cell.mailbox
         envelope = Envelope(
-            number, cause, sender, message, now, control=control, incarnation=incarnation, reply=reply
+            number, cause, sender, cell.name, message, self.now(), len(mailbox.work),
+            control=control, incarnation=incarnation, asks=asked is not None,
         )  # fmt: skip
-        self._delivery.carry(cell, envelope)
+        self.note(envelope)
+        if self.delivery is None:
+            mailbox.put(envelope)
+        else:
+            if not control:
+                mailbox.travel()
+            self.delivery.carry(cell, envelope)
+        return number
 
     async def ask(self, question: Question[R], *, timeout: float) -> R:
         """Ask from outside the tree."""
-        return await self.ask_from("outside", 0, question, timeout)
+        return await self.ask_from(None, question, timeout)
 
     async def send(self, message: Message) -> None:
         """Send from outside the tree."""
         await self.deliver("outside", 0, message)
 
-    async def ask_from(self, sender: str, cause: int, question: Question[R], timeout: float) -> R:
-        routes = self._routes.get(type(question), ())
+    async def ask_from(self, asker: Cell | None, question: Question[R], timeout: float) -> R:
+        """Ask on behalf of ``asker``, or of someone outside the tree."""
+        kind = type(question).__name__
+        number = 0
+        wait: Wait | None = None
+        try:
+            cell, handler = self._answerer(type(question))
+            reply: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+            deadline = self.now() + timeout
+            wait = Wait("asks {} of {}", kind, cell, reply, deadline, timeout)
+            name, cause = "outside", 0
+            if asker is not None:
+                name, cause = asker.name, asker.current_id
+                self._begin_wait(asker, wait)
+            number = self.put(cell, name, cause, question, control=handler.control, asked=wait)
+            if self._expiry is None or self._expiry.when() > deadline:
+                self._expire_at(deadline)
+            return await reply
+        except Exception as error:
+            if asker is not None:
+                asker.record("failed", 0, asker.current_id, asker.name, asker.name, kind, body=raised(error))
+            raise
+        finally:
+            self._asked.pop(number, None)
+            if asker is not None and asker.waits:
+                asker.waits = tuple(other for other in asker.waits if other is not wait)
+
+    def _answerer(self, kind: type[Message]) -> tuple[Cell, Handler]:
+        routes = self._routes.get(kind, ())
         if len(routes) != 1:
             names = ", ".join(cell.name for cell, _ in routes) or "nobody"
-            raise AskFailed(f"{type(question).__name__} is answered by {names}; an ask needs exactly one")
-        cell, handler = routes[0]
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[R] = loop.create_future()
+            raise AskFailed(f"{kind.__name__} is answered by {names}; an ask needs exactly one")
+        return routes[0]
 
-        def expire() -> None:
-            if not reply.done():
-                reply.set_exception(
-                    AskTimeout(f"{cell.name} did not answer {type(question).__name__} within {timeout:g} s")
-                )
+    def answer(self, at: float, envelope: Envelope, answer: Any) -> None:
+        """Hand the answer to whoever still waits for it; late ones go nowhere."""
+        wait = self._asked.get(envelope.id)
+        if wait is not None and wait.reply is not None and not wait.reply.done():
+            kind, number = type(answer).__name__, envelope.id
+            edge = Record(0, at, "replied", number, number, envelope.recipient, envelope.sender, kind, 0, 0, answer)
+            self.note(edge)
+            wait.reply.set_result(answer)
 
-        wait = self._begin_wait(sender, cell.name, f"asks {type(question).__name__} of")
-        timer = loop.call_later(timeout, expire)
-        try:
-            self.put(cell, sender, cause, question, control=handler.control, reply=reply)
-            return await reply
-        finally:
-            timer.cancel()
-            self._end_wait(sender, wait)
+    def _expire_at(self, deadline: float) -> None:
+        """One timer serves all asks, for nearly all are answered long before: it looks when the first may be late."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = asyncio.get_running_loop().call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        now = self.now()
+        for wait in list(self._asked.values()):
+            # The loop may call a little early, by the resolution of its clock.
+            if wait.deadline <= now + 0.001:
+                late = f"{wait.on.name} did not answer {wait.kind} within {wait.timeout:g} s"
+                _fail(wait, AskTimeout(late))
+        deadlines = [wait.deadline for wait in self._asked.values() if not (wait.reply and wait.reply.done())]
+        if deadlines:
+            self._expire_at(min(deadlines))
 
     async def _wait_for_room(self, sender: str, cell: Cell, message: Message) -> None:
-        wait = self._begin_wait(sender, cell.name, f"waits to send {type(message).__name__} into the full mailbox of")
+        waiter = self.cells.get(sender)
+        wait = Wait("waits to send {} into the full mailbox of {}", type(message).__name__, cell)
+        if waiter is not None:
+            self._begin_wait(waiter, wait)
         try:
             await cell.mailbox.room()
         finally:
-            self._end_wait(sender, wait)
+            if waiter is not None:
+                waiter.waits = tuple(other for other in waiter.waits if other is not wait)
 
-    def _begin_wait(self, sender: str, recipient: str, words: str) -> tuple[str, str]:
-        """Add the edge sender -> recipient, or raise if it closes a circle. Only actors can be part of one.
+    def _begin_wait(self, waiter: Cell, wait: Wait) -> None:
+        """Add an edge to the wait-for graph, or raise if it closes a circle. Only actors can be part of one.
 
-        An actor may wait for several at once (a handler may open a task group), so each has a list of edges.
+        An actor may wait for several at once (a handler may open a task group), so each has several edges.
         """
-        wait = (words, recipient)
-        if sender in self.cells:
-            back = self._way(recipient, sender)
+        if wait.on is waiter or wait.on.waits:
+            back = self._way(wait.on, waiter)
             if back is not None:
-                raise WaitCycle("; ".join([f"{sender} {words} {recipient}", *back]))
-            self._waits.setdefault(sender, []).append(wait)
-            self.cells[sender].waiting_on = recipient
-        return wait
+                raise WaitCycle("; ".join([f"{waiter.name} {wait}", *back]))
+        waiter.waits = (*waiter.waits, wait)
 
-    def _way(self, waiter: str, goal: str) -> list[str] | None:
+    def _way(self, waiter: Cell, goal: Cell) -> list[str] | None:
         """How ``waiter`` waits, perhaps over others, for ``goal``; ``None`` if it does not."""
-        if waiter == goal:
+        if waiter is goal:
             return []
-        for words, recipient in self._waits.get(waiter, ()):
-            rest = self._way(recipient, goal)
+        for wait in waiter.waits:
+            rest = self._way(wait.on, goal)
             if rest is not None:
-                return [f"{waiter} {words} {recipient}", *rest]
+                return [f"{waiter.name} {wait}", *rest]
         return None
 
-    def _end_wait(self, sender: str, wait: tuple[str, str]) -> None:
-        if sender not in self.cells:
-            return
-        left = self._waits[sender]
-        left.remove(wait)
-        if not left:
-            del self._waits[sender]
-        self.cells[sender].waiting_on = left[-1][1] if left else ""
+    # Who watches whom.
+
+    def watch(self, watcher: Cell, name: str) -> None:
+        """Tell the watcher's present incarnation of every end of ``name``; at once, if it is gone already.
+
+        Raises:
+            HandlerError: the watcher has no handler for ``ActorEnded``.
+            LookupError: nobody is called so.
+        """
+        if ActorEnded not in watcher.handlers:
+            raise HandlerError(f"{watcher.name} watches {name!r} and has no handler for ActorEnded")
+        watched = self.cells.get(name)
+        if watched is None:
+            raise LookupError(f"nobody is called {name!r}; there are: {', '.join(self.cells)}")
+        watched.watchers = {**(watched.watchers or {}), watcher.name: watcher.incarnation}
+        if watched.state in ("stopped", "disabled"):
+            self._tell_watcher(watched, watcher.name, ActorEnded(name, watched.incarnation, watched.state))
+
+    def tell_watchers(self, cell: Cell, how: Ending, why: str) -> None:
+        """An instance of ``cell`` has ended."""
+        for name in cell.watchers or ():
+            self._tell_watcher(cell, name, ActorEnded(cell.name, cell.incarnation, how, why))
+
+    def _tell_watcher(self, watched: Cell, name: str, news: ActorEnded) -> None:
+        watcher = self.cells[name]
+        incarnation = (watched.watchers or {})[name]
+        if (
+            incarnation == watcher.incarnation and watcher.instance is not None
+        ):  # it did not watch in a life that is over
+            self.put(watcher, "supervisor", 0, news, control=True, incarnation=incarnation)
 
     # What is not handled.
 
@@ -332,15 +419,12 @@ class ActorSystem:
         """Set a message aside for good and tell the observers, once for each of the first few of a kind."""
         kind = type(envelope.message).__name__
         cell.dead_letters += 1
-        cell.record("dead", envelope.id, envelope.cause, envelope.sender, cell.name, kind, envelope.attempt)
-        if envelope.reply is not None and not envelope.reply.done():
+        cell.record_of("dead", envelope, attempt=envelope.attempt)
+        last_line = why.strip().rsplit("\n", 1)[-1]
+        if _fail(self._asked.get(envelope.id), AskFailed(f"{cell.name} crashed over {kind}: {last_line}")):
             cell.record("failed", envelope.id, envelope.id, cell.name, envelope.sender, kind)
-            last_line = why.strip().rsplit("\n", 1)[-1]
-            envelope.reply.set_exception(AskFailed(f"{cell.name} crashed over {kind}: {last_line}"))
             return
-        note = DeadLetterNote(
-            self.clock.monotonic(), cell.name, envelope.message, why, self.trace.cause_chain(envelope.id)
-        )
+        note = DeadLetterNote(self.now(), cell.name, envelope.message, why, self.trace.cause_chain(envelope.id))
         self.dead_letters.append(note)
         del self.dead_letters[:-DEAD_LETTERS_KEPT]
         if isinstance(envelope.message, MessageDeadLettered | MessagesDropped):
@@ -348,7 +432,7 @@ class ActorSystem:
         self._tell_collapsed(cell, kind, why)
 
     def _tell_collapsed(self, cell: Cell, kind: str, why: str) -> None:
-        now = self.clock.monotonic()
+        now = self.now()
         told, last, held = self._storms.get((cell.name, kind), (0, now, 0))
         if told < STORM_AFTER or now - last > STORM_TOLD_EVERY_SECONDS:
             self._storms[(cell.name, kind)] = (told + 1, now, 0)
@@ -358,7 +442,7 @@ class ActorSystem:
 
     def _tell_held(self, *, at_least_seconds: float) -> None:
         """Tell of those dead letters that were counted only, where the last word is old enough."""
-        now = self.clock.monotonic()
+        now = self.now()
         for (actor, kind), (told, last, held) in list(self._storms.items()):
             if held and now - last >= at_least_seconds:
                 self._storms[(actor, kind)] = (told, now, 0)
@@ -377,10 +461,8 @@ class ActorSystem:
         def refuse(envelope: Envelope) -> None:
             if isinstance(envelope.message, Stop):
                 return
-            kind = type(envelope.message).__name__
-            cell.record("dropped", envelope.id, envelope.cause, envelope.sender, cell.name, kind)
-            if envelope.reply is not None and not envelope.reply.done():
-                envelope.reply.set_exception(AskFailed(why))
+            cell.record_of("dropped", envelope)
+            _fail(self._asked.get(envelope.id), AskFailed(why))
 
         for envelope in cell.mailbox.close(refuse):
             refuse(envelope)
@@ -398,7 +480,7 @@ class ActorSystem:
 
     def _look_for_stuck(self) -> None:
         """A handler or device job that takes very long is told once; the loop itself is watched from its own thread."""
-        now = self.clock.monotonic()
+        now = self.now()
         for cell in self.cells.values():
             in_hand = cell.mailbox.in_hand
             for what, seconds in (
@@ -424,7 +506,7 @@ class ActorSystem:
 
     def _note_wall(self) -> None:
         """Put the wall time on the trace, unless a reader can reckon it from the last time it was put there."""
-        at, now = self.clock.monotonic(), self.clock.now()
+        at, now = self.now(), self.clock.now()
         if self._wall_noted is not None:
             noted_at, noted = self._wall_noted
             drift = (now.replace(tzinfo=None) - noted.replace(tzinfo=None)).total_seconds() - (at - noted_at)
@@ -438,3 +520,11 @@ class ActorSystem:
         self._look_for_stuck()
         self._tell_held(at_least_seconds=STORM_TOLD_EVERY_SECONDS)
         self._look_again()
+
+
+def _fail(wait: Wait | None, why: AskFailed) -> bool:
+    """End the ask in failure, if there is one and it has not ended yet; was there?"""
+    if wait is None or wait.reply is None or wait.reply.done():
+        return False
+    wait.reply.set_exception(why)
+    return True

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import deque
 from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import PurePath
 from typing import Any, Literal
 
 import msgspec
+
+from runtime.mailbox import Envelope
 
 Kind = Literal[
     "sent",
@@ -41,7 +42,10 @@ KEPT_BYTES = 16_384
 
 
 class Record(msgspec.Struct, array_like=True):
-    """One edge. ``at`` is monotonic seconds, ``id``/``cause`` are delivery ids, ``body`` the message or result."""
+    """One edge. ``at`` is monotonic seconds, ``id`` and ``cause`` are delivery ids, ``body`` the message or result.
+
+    ``depth`` is how many waited in the receiver's lane when the message was sent.
+    """
 
     number: int
     at: float
@@ -64,12 +68,32 @@ class Raised(msgspec.Struct, frozen=True):
     fields: dict[str, Any]
 
 
-class Trace:
-    """The ring. ``since`` lets a reader (the status writer, a test's hash) follow it without slowing anyone."""
+Entry = Envelope | tuple[float, Envelope | None, Envelope | None] | Record
+"""What the ring holds: an envelope is the edge ``sent``; a tuple the moment at which one delivery was done and, or, the
+next of the same actor begun; a record everything else. Making a ``Record`` of each edge would cost more than sending
+the message does, so that is left to whoever reads."""
 
-    def __init__(self, capacity: int = 1 << 16) -> None:
-        self._ring: deque[Record] = deque(maxlen=capacity)
-        self.count = 0
+SLACK = 4
+"""The ring is cut back to its capacity when it has grown by a quarter of it."""
+
+
+class Trace:
+    """The ring. ``since`` lets a reader (the status writer, a test's hash) follow it without slowing anyone.
+
+    Attributes:
+        entries: the newest ``capacity`` entries and up to a quarter more, oldest first. Hot paths append to it, and
+            call ``trim`` now and then.
+        doubles: how many entries there were, ever, that are two edges; whoever appends such a one counts it.
+    """
+
+    __slots__ = ("_capacity", "_let_go", "doubles", "entries", "most")
+
+    def __init__(self, capacity: int = 1 << 14) -> None:
+        self.entries: list[Entry] = []
+        self.doubles = 0
+        self.most = capacity + capacity // SLACK
+        self._capacity = capacity
+        self._let_go = 0  # entries that are no longer here
 
     def add(
         self,
@@ -85,16 +109,36 @@ class Trace:
         body: Any = None,
     ) -> None:
         """Append one record."""
-        self.count += 1
-        self._ring.append(Record(self.count, at, kind, id, cause, sender, recipient, type_name, attempt, depth, body))
+        self.entries.append(Record(0, at, kind, id, cause, sender, recipient, type_name, attempt, depth, body))
+        if len(self.entries) > self.most:
+            self.trim()
+
+    def trim(self) -> None:
+        """Let the oldest entries go, down to the capacity."""
+        surplus = len(self.entries) - self._capacity
+        if surplus > 0:
+            self._let_go += surplus
+            del self.entries[:surplus]
+
+    @property
+    def count(self) -> int:
+        """How many records there were, ever: the number of the newest."""
+        return self._let_go + len(self.entries) + self.doubles
 
     def since(self, number: int) -> list[Record]:
         """Records after ``number`` that the ring still holds, oldest first."""
+        self.trim()
         fresh: list[Record] = []
-        for record in reversed(self._ring):
-            if record.number <= number:
+        at = self.count
+        # Backwards, for only the last number is known: what is new is at the end.
+        for entry in reversed(self.entries):
+            if at <= number:
                 break
-            fresh.append(record)
+            for record in reversed(_expanded(entry)):
+                if at > number:
+                    record.number = at
+                    fresh.append(record)
+                at -= 1
         fresh.reverse()
         return fresh
 
@@ -102,15 +146,40 @@ class Trace:
         """From a delivery back to what began it, as ``Type from sender to recipient``."""
         chain: list[str] = []
         # A cause is always older than its effect, so one walk back through the ring meets the whole chain.
-        for record in reversed(self._ring):
+        for entry in reversed(self.entries):
             if delivery == 0 or len(chain) == limit:
                 break
-            if record.kind == "sent" and record.id < delivery:
+            if type(entry) is not Envelope:
+                continue
+            if entry.id < delivery:
                 break  # ids are given in the order of sending: what is sought is no longer in the ring
-            if record.kind == "sent" and record.id == delivery:
-                chain.append(f"{record.type} from {record.sender} to {record.recipient}")
-                delivery = record.cause
+            if entry.id == delivery:
+                chain.append(f"{type(entry.message).__name__} from {entry.sender} to {entry.recipient}")
+                delivery = entry.cause
         return tuple(chain)
+
+
+def _expanded(entry: Entry) -> tuple[Record, ...]:
+    """The edges of an entry, in order, not numbered yet."""
+    match entry:
+        case Record():
+            return (entry,)
+        case Envelope():
+            return (_edge(entry.sent_at, "sent", entry, entry.depth, entry.message),)
+        case (at, None, begun) if begun is not None:
+            return (_edge(at, "begun", begun),)
+        case (at, done, None) if done is not None:
+            return (_edge(at, "done", done),)
+        case (at, done, begun) if done is not None and begun is not None:
+            return (_edge(at, "done", done), _edge(at, "begun", begun))
+    raise AssertionError(f"no entry of a trace: {entry!r}")
+
+
+def _edge(at: float, kind: Kind, envelope: Envelope, depth: int = 0, body: Any = None) -> Record:
+    kind_of_message = type(envelope.message).__name__
+    return Record(
+        0, at, kind, envelope.id, envelope.cause, envelope.sender, envelope.recipient, kind_of_message, 0, depth, body
+    )  # fmt: skip
 
 
 def kept(result: Any) -> Any:

@@ -145,6 +145,9 @@ class TraceWriter:
         handle = self._disk.open_append(self._path)
         try:
             self._disk.write(handle, data)
+        except OSError:
+            self._path = ""  # a frame may be torn here, and nothing behind it would be read: go on in a new file
+            raise
         finally:
             self._disk.close(handle)
         self._written += len(data)

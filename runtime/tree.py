@@ -7,7 +7,7 @@ here, where the child is placed, for it depends on the place and not on the clas
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from runtime.actor import Actor
@@ -41,7 +41,10 @@ class Backoff:
     healthy: float = 60.0
 
 
-@dataclass(frozen=True)
+_DEAD_LETTER, _MAILBOX, _BACKOFF = DeadLetter(), MailboxSpec(), Backoff()
+
+
+@dataclass(frozen=True, slots=True)
 class Child:
     """One actor's place.
 
@@ -60,9 +63,9 @@ class Child:
     make: Callable[[], Actor] | None = None
     settings: Any = None
     restart: Restart = "permanent"
-    on_crash: DeadLetter | Retry = field(default_factory=DeadLetter)
-    mailbox: MailboxSpec = field(default_factory=MailboxSpec)
-    backoff: Backoff = field(default_factory=Backoff)
+    on_crash: DeadLetter | Retry = _DEAD_LETTER
+    mailbox: MailboxSpec = _MAILBOX
+    backoff: Backoff = _BACKOFF
     intensity: int = 5
     period: float = 300.0
     start_within: float = 60.0

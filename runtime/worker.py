@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -59,6 +59,25 @@ class ThreadWorkers:
 
     async def call(self, job: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(job, limiter=self._limiter)
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work`` whatever happens; who is cancelled in the meantime is cancelled when it is over.
+
+    A thread cannot be cancelled: whoever went away from its job would leave it writing while a successor begins.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):  # anyio cancels again in every round of the loop, until the job is over
+        while not task.done():
+            try:
+                await asyncio.wait((task,))
+            except asyncio.CancelledError as asked:
+                cancelled = asked
+    if cancelled is not None:
+        task.exception()  # looked at: nobody is left to be told
+        raise cancelled
+    return task.result()
 
 
 class DeviceBusyError(RuntimeError):

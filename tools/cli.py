@@ -130,13 +130,21 @@ def _merge(given: argparse.Namespace) -> int:
 def _ps(given: argparse.Namespace) -> int:
     from tools.commands.ps import ps
 
-    return ps(given.home, given.json)
+    return ps(given.home, given.json, given.watch)
 
 
 def _trace(given: argparse.Namespace) -> int:
     from tools.commands.trace import trace
 
-    return trace(given.home, given.view, given.argument, given.out)
+    return trace(
+        given.home,
+        given.view,
+        given.argument,
+        given.out,
+        follow=given.follow,
+        run=given.run_number,
+        incarnation=given.incarnation,
+    )
 
 
 def _doctor(given: argparse.Namespace) -> int:
@@ -279,19 +287,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; must not exist yet")
 
-    json_too(command("ps", _ps, "show the actors of a running daemon", "nightfold ps my-home"))
+    added = command(
+        "ps", _ps, "show the actors of a running daemon, and what each does or waits for", "nightfold ps my-home"
+    )
+    json_too(added)
+    added.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
 
     added = command(
         "trace", _trace, "see which messages passed between the actors", "nightfold trace my-home show 000017"
     )
     added.add_argument(
         "view",
-        choices=("tail", "show", "sequence", "perfetto", "replay"),
-        help="tail: the newest; show BATCH: one file's way; sequence: a diagram; perfetto: for ui.perfetto.dev; "
-        "replay ACTOR: feed an actor what it got",
+        choices=("tail", "list", "show", "sequence", "perfetto", "replay", "record"),
+        help="tail: the newest; list: the recorded runs; show BATCH: one file's way; sequence: a diagram; "
+        "perfetto: for ui.perfetto.dev; replay ACTOR: feed an actor what it got; "
+        "record [on or off]: is it written to disk, and shall it be?",
     )
-    added.add_argument("argument", nargs="?", metavar="BATCH|ACTOR", help="for show and replay")
+    added.add_argument("argument", nargs="?", metavar="BATCH|ACTOR|on|off", help="for show, replay and record")
+    added.add_argument(
+        "--follow", action="store_true", help="tail: go on until Ctrl-C or the daemon ends, as on a terminal"
+    )
     added.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
+    added.add_argument(
+        "--run", dest="run_number", type=_number_or_all, metavar="N|all", help="one run of those that list shows"
+    )
+    added.add_argument(
+        "--incarnation", type=_number_or_all, metavar="N|all", help="for replay: which of the actor's lives in the run"
+    )
 
     json_too(
         command(
@@ -330,9 +352,14 @@ def _positive(text: str) -> int:
     return value
 
 
+def _number_or_all(text: str) -> int | str:
+    return text if text == "all" else _positive(text)
+
+
 # argparse names the type in its message: "invalid number of seconds value" would be the function's own name.
 _seconds.__name__ = "seconds"
 _positive.__name__ = "positive number"
+_number_or_all.__name__ = "number of a run or an incarnation"
 
 
 if __name__ == "__main__":

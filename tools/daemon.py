@@ -1,7 +1,8 @@
 """The daemon: takes the home's lock, builds the house on the real machine, runs it until it is told to stop.
 
-A person speaks to it through plain files in the home (``.stop``, ``.pause``, ``.consolidate``) and through signals. It
-takes files before torch is loaded, for torch is imported in the Trainer's thread.
+A person speaks to it through plain files in the home (``.stop``, ``.pause``, ``.consolidate``) and through signals, and
+looks into it over its control socket. It takes files before torch is loaded, for torch is imported in the Trainer's
+thread.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from actors.consolidator.process_merger import ProcessMerger
 from actors.trainer.engine import Engine
 from actors.trainer.settings import TrainerSettings
 from messages import (
-    ActorStuck,
     BatchFailed,
     BatchRejected,
     BatchStarted,
@@ -28,16 +28,21 @@ from messages import (
     InboxChanged,
     InboxSurveyed,
     PauseTraining,
+    RecordTrace,
     ResumeTraining,
+    TraceRecording,
     TrainingIdle,
 )
 from runtime import Actor, ActorSystem, Child, GaveUp, MailboxSpec, on
 from runtime.clock import SystemClock
+from runtime.control_server import ControlServer
 from runtime.disk import Disk
 from runtime.errors import EXIT_DONE, EXIT_GAVE_UP, EXIT_SOME_REJECTED
 from runtime.home_lock import HomeLock
+from runtime.plugin_files import unused_files
+from runtime.plugin_manners import WorkersApart
 from runtime.settings import Composed
-from runtime.watchdog import Watchdog
+from runtime.watchdog import Watchdog, WatchdogSettings
 from runtime.worker import DeviceThread, ThreadWorkers
 from tools.house import Parts, house, read_config
 from tools.inbox_wake import wake_on_changes
@@ -47,7 +52,8 @@ LOOK_SECONDS = 0.5
 """How often the control files are looked at."""
 SWITCH_INTERVAL_SECONDS = 0.0005
 """The interpreter's thread switch interval: at the default 5 ms a training thread can starve the loop for a second."""
-LOOP_STUCK_SECONDS = 30.0
+RECORD_WITHIN_SECONDS = 4.0
+"""Less than a client of the control socket waits, so that it gets a reason."""
 
 
 class LastOneOut(Actor):
@@ -116,6 +122,7 @@ class _Daemon:
         self._disk = Disk(home)
         self._until_idle = until_idle
         self._last = LastOneOut(until_idle)
+        self._record_wish: tuple[bool, int] | None = None
 
     async def run(self) -> int:
         parts = Parts(engine=self._engine, merger=self._merger, console=self._console)
@@ -125,23 +132,28 @@ class _Daemon:
             make=lambda: self._last,
             mailbox=MailboxSpec(4096, "dead_letter", (InboxSurveyed,)),
         )
+        workers = WorkersApart(ThreadWorkers())
         system = ActorSystem(
             house(self._config, parts, extra=(last,)),
             clock=SystemClock(),
             disk=self._disk,
-            workers=ThreadWorkers(),
+            workers=workers,
             make_device=DeviceThread,
         )
-        watchdog = Watchdog(
-            LOOP_STUCK_SECONDS,
-            lambda seconds, stacks: system.publish(ActorStuck(actor="the event loop", seconds=seconds, stack=stacks)),
-        )
+        watchdog = Watchdog(self._config.take("watchdog", WatchdogSettings), system)
         loop = asyncio.get_running_loop()
         for wish in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(wish, system.stop, signal.Signals(wish).name)
         watchdog.start()
         self._console.line(f"up         {self._home}: drop *.jsonl into inbox/, Ctrl-C stops")
-        async with _alongside(self._look_at_wishes(system), self._wake(system)):
+        for file in unused_files(self._config.plugins, self._home):
+            self._console.line(f"noted      {file} is not run: no [plugins.NAME] section names it")
+        control = ControlServer(self._home, system, lambda on: self._record(system, on))
+        async with control, _alongside(self._look_at_wishes(system), self._wake(system)):
+            if control.trouble:
+                self._console.line(
+                    f"noted      no control socket, so ps and trace show what is on disk: {control.trouble}"
+                )
             try:
                 await system.run()
             except GaveUp as gave_up:
@@ -149,6 +161,7 @@ class _Daemon:
                 return EXIT_GAVE_UP
             finally:
                 watchdog.close()
+                workers.close()
         self._console.line(f"stopped    {system.stop_reason}")
         return EXIT_SOME_REJECTED if self._until_idle and self._last.not_trained else EXIT_DONE
 
@@ -170,6 +183,12 @@ class _Daemon:
     async def _wake(self, system: ActorSystem) -> None:
         await wake_on_changes(self._home / "inbox", lambda: system.send(InboxChanged()))
 
+    async def _record(self, system: ActorSystem, on: bool | None) -> TraceRecording:
+        """Asked over the control socket."""
+        if on is not None:
+            self._record_wish = (on, system.cells["status_reporter"].incarnation)
+        return await system.ask(RecordTrace(on=on), timeout=RECORD_WITHIN_SECONDS)
+
     async def _look_at_wishes(self, system: ActorSystem) -> None:
         """``.stop`` ends, ``.pause`` holds while it exists, ``.consolidate`` asks for a night."""
         told: tuple[bool, int] = (False, 0)
@@ -185,6 +204,11 @@ class _Daemon:
             if wish[0] != told[0] or (wish[0] and wish != told):
                 await system.send(PauseTraining() if wish[0] else ResumeTraining())
             told = wish
+            reporter = system.cells["status_reporter"].incarnation
+            if self._record_wish is not None and self._record_wish[1] != reporter:
+                # Nor does a StatusReporter know that the trace was switched on or off since the start.
+                self._record_wish = (self._record_wish[0], reporter)
+                await system.send(RecordTrace(on=self._record_wish[0]))
             await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -25,8 +25,10 @@ from actors.validator.settings import ValidatorSettings
 from messages import DiskMeasured, InboxSurveyed, TrainingProgress
 from runtime import Branch, Child, MailboxSpec, OperatorError, Retry
 from runtime.errors import EXIT_CONFIG
-from runtime.plugins import plugin_branch
+from runtime.plugin_files import located
+from runtime.plugins import check_plugins, plugin_branch
 from runtime.settings import Composed, compose
+from runtime.watchdog import WatchdogSettings
 
 CONFIG = "nightfold.toml"
 
@@ -38,6 +40,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "consolidator": ConsolidatorSettings,
     "disk_guard": DiskGuardSettings,
     "status_reporter": StatusReporterSettings,
+    "watchdog": WatchdogSettings,
 }
 
 
@@ -51,10 +54,11 @@ class Parts:
 
 
 def read_config(home: Path) -> Composed:
-    """The home's config, composed and checked.
+    """The home's config, composed and checked; plug-ins that are files are found in the home.
 
     Raises:
-        OperatorError: NF-CONF-002 not a home; NF-CONF-001 every problem in the file.
+        OperatorError: NF-CONF-002 not a home; NF-CONF-001 every problem in the file; NF-RUN-001 a file plug-in that is
+            not in its place.
     """
     path = home / CONFIG
     try:
@@ -66,7 +70,8 @@ def read_config(home: Path) -> Composed:
             hint=f"nightfold init {home} --tiny   makes one",
             exit_code=EXIT_CONFIG,
         ) from None
-    return compose(text, SECTIONS, file=str(path))
+    config = compose(text, SECTIONS, file=str(path))
+    return msgspec.structs.replace(config, plugins=located(config.plugins, home.absolute()))
 
 
 def default_config() -> Composed:
@@ -75,9 +80,13 @@ def default_config() -> Composed:
 
 
 def house(config: Composed, parts: Parts, *, extra: tuple[Child, ...] = ()) -> Branch:
-    """The tree. Order is start order: who answers comes before who asks; the watchers come first and leave last."""
+    """The tree. Order is start order: who answers comes before who asks; the watchers come first and leave last.
+
+    Raises:
+        OperatorError: NF-RUN-001, NF-RUN-002, NF-CONF-001: a plug-in cannot be loaded, or cannot work here.
+    """
     take = config.take
-    return Branch(
+    tree = Branch(
         "nightfold",
         (
             Child(
@@ -134,6 +143,8 @@ def house(config: Composed, parts: Parts, *, extra: tuple[Child, ...] = ()) -> B
             plugin_branch(config.plugins),
         ),
     )
+    check_plugins(tree)
+    return tree
 
 
 def silent_parts(engine: Callable[[], Engine], merger: Callable[[], Merger]) -> Parts:

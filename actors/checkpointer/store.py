@@ -116,6 +116,7 @@ class Store:
         self._keep_generations = keep_generations
         self._keep_snapshots = keep_snapshots
         self._keep_nights = keep_nights
+        self._head_unsynced = False
         self.head: Head | None = None
 
     # Start-up.
@@ -276,6 +277,7 @@ class Store:
         Raises:
             Damaged: it has changed since; ``open`` heals.
         """
+        self._sync_head()
         head = self.head
         if head is None:
             return StateInForce(generation=0, path="", state=LearningState(), ledger=(), model_path="")
@@ -419,8 +421,19 @@ class Store:
             with contextlib.suppress(OSError):
                 if self._disk.read(HEAD_PATH) == raw:
                     self.head = new
+                    self._head_unsynced = True
             raise
+        self._head_unsynced = False
         return new
+
+    def _sync_head(self) -> None:
+        """After a failed sync HEAD shows what a power cut would take back, and the HEAD before would be in force again.
+
+        Until that is made good nobody is told of it, and nothing that the HEAD before keeps is deleted.
+        """
+        if self._head_unsynced:
+            self._disk.fsync_dir("state")
+            self._head_unsynced = False
 
     def _show_current(self) -> None:
         """Point ``current_model`` at the generation in force. A convenience for people: HEAD alone is the truth."""
@@ -476,6 +489,10 @@ class Store:
         """Delete generations and snapshots that HEAD or the count no longer keeps. One that will not go is told."""
         deleted: list[str] = []
         stuck: list[str] = []
+        try:
+            self._sync_head()
+        except OSError:
+            return Pruned((), tuple(self._prunable()))
         for path in self._prunable():
             try:
                 durable.remove(self._disk, path)

@@ -35,6 +35,7 @@ from messages import (
     SpaceNeeded,
     StateInForce,
     StateWanted,
+    SurveyWanted,
     TrainerYielded,
     TrainingIdle,
     YieldTrainer,
@@ -104,6 +105,7 @@ class Consolidator(Actor):
         self._force: StateInForce | None = None  # as last seen; void as soon as anything is committed
         # An earlier incarnation may have left the Trainer waiting for the end of its night.
         await self.send(NightClosed(night="", committed=False))
+        await self.send(SurveyWanted())  # an inbox in which nothing changes would never be told of again
         await self._tidy()
 
     async def _tidy(self) -> None:

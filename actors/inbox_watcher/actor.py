@@ -30,6 +30,7 @@ from messages import (
     MessageDeadLettered,
     Receipt,
     Report,
+    SurveyWanted,
     Trouble,
 )
 from runtime import Actor, OperatorError, durable, every, on
@@ -243,6 +244,12 @@ class InboxWatcher(Actor):
     async def wanted(self, _: BatchesWanted) -> None:
         """The Trainer starts without a memory."""
         await self._announce()
+
+    @on
+    async def survey_wanted(self, _: SurveyWanted) -> None:
+        """Whoever asks has not heard the last survey, and the next one comes only when something changes."""
+        self._told = None
+        await self.scan()
 
     # Outcomes.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 from typing import Annotated, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from actors.status_reporter.lines import line_for
-from actors.status_reporter.page import Counts, Folder, Page
+from actors.status_reporter.page import Folder, Page
 from messages import (
     ActorCrashed,
     ActorGaveUp,
@@ -47,9 +48,12 @@ from messages import (
     NightRefused,
     NightStarted,
     NightVerified,
+    PluginNoted,
+    RecordTrace,
     RetentionApplied,
     SnapshotKept,
     StepSkipped,
+    TraceRecording,
     TrainerReady,
     TrainingIdle,
     TrainingPaused,
@@ -67,6 +71,8 @@ EVENTS = f"{FOLDER}/events.jsonl"
 EVENTS_BEFORE = f"{FOLDER}/events.1.jsonl"
 EVENTS_HELD_MAX = 10_000
 """Events waiting for a disk that refuses; beyond that the oldest are given up."""
+TRACE_RECORDS_AT_ONCE = 4096
+"""Records that go to disk in one piece: what a file of the trace may be too long by."""
 
 
 class Console(Protocol):
@@ -96,7 +102,7 @@ class StatusReporterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=
         write_every_seconds: how old the status file may be while something changes.
         heartbeat_every_seconds: how old it may be while nothing does.
         events_bytes_max: ``events.jsonl`` is set aside once at this size; so at most twice as much is kept.
-        trace_on_disk: write every message's path to ``status/trace/``.
+        trace_on_disk: begin with writing every message's path to ``status/trace/``; ``RecordTrace`` switches it.
         trace_file_bytes, trace_files: bound what the trace takes.
     """
 
@@ -119,31 +125,37 @@ class StatusReporter(Actor):
     async def on_start(self) -> None:
         now = self._now()
         self._folder = Folder(Page(pid=os.getpid(), started=now, heartbeat=now))
-        self._folder.page.counts = await self.blocking(self._count)
+        self._folder.found(await self.blocking(self._look_at_files))
         self._events: list[bytes] = []
         self._torn = False
         self._said: dict[str, type[Message]] = {}
         self._changed = True
         self._written_at = self.clock.monotonic()
         self._traced = 0
-        self._trace = TraceWriter(
+        self._recording = self.settings.trace_on_disk
+        self._trace = self._trace_writer()
+        await self.write()
+
+    def _trace_writer(self) -> TraceWriter:
+        return TraceWriter(
             self.disk,
             f"{FOLDER}/trace",
             file_bytes=self.settings.trace_file_bytes,
             keep=self.settings.trace_files,
         )
-        await self.write()
 
-    def _count(self) -> Counts:
+    def _look_at_files(self) -> list[str]:
+        """Every file that lies in its last place, by path."""
         with contextlib.suppress(OSError):  # a full disk must not keep the daemon from starting
             durable.ensure_directory(self.disk, FOLDER)
             durable.sweep(self.disk, FOLDER)
-        found = Counts()
-        for folder, ending in (("trained", ".receipt.json"), ("rejected", ".report.json"), ("failed", ".report.json")):
-            if self.disk.stat(folder) is not None:
-                papers = sum(name.endswith(ending) for name in self.disk.listdir(folder))
-                setattr(found, folder, papers)
-        return found
+        return [
+            f"{folder}/{name}"
+            for folder in ("trained", "rejected", "failed")
+            if self.disk.stat(folder) is not None
+            for name in self.disk.listdir(folder)
+            if not name.endswith((".receipt.json", ".report.json")) and not durable.is_leftover(name)
+        ]
 
     async def on_stop(self) -> None:
         page = self._folder.page
@@ -183,6 +195,7 @@ class StatusReporter(Actor):
         | NightRefused
         | NightStarted
         | NightVerified
+        | PluginNoted
         | RetentionApplied
         | SnapshotKept
         | StepSkipped
@@ -226,6 +239,21 @@ class StatusReporter(Actor):
         self._fold(progress)
         self._console.progress(progress)
 
+    @on
+    async def record(self, wish: RecordTrace) -> TraceRecording:
+        """Switch the trace on disk. On: what memory still holds is written at once. Off: what happened up to now."""
+        was = self._recording
+        if wish.on and not was:
+            self._trace = self._trace_writer()  # a new file, and its folder if a person has cleared it away meanwhile
+        self._recording = was if wish.on is None else wish.on
+        trouble = ""
+        if was or self._recording:
+            try:
+                await self._write_trace()
+            except OSError as error:
+                trouble = error.strerror or str(error)
+        return TraceRecording(on=self._recording, was=was, trouble=trouble)
+
     def _fold(self, message: Message) -> None:
         self._folder.fold(message, self._now())
         self._changed = True
@@ -243,18 +271,23 @@ class StatusReporter(Actor):
         page = msgspec.json.format(msgspec.json.encode(self._folder.page), indent=2) + b"\n"
         actors = msgspec.json.encode({"at": self._now(), "actors": self.system.describe()}) + b"\n"
         events = b"".join(self._events)
-        records = self.system.trace.since(self._traced) if self.settings.trace_on_disk else []
         try:
             await self.blocking(lambda: self._write_files(page, actors, events))
             self._events.clear()
-            if records:
-                await self.blocking(lambda: self._trace.append(records))
+            if self._recording:
+                await self._write_trace()
         except OSError:
             return
-        if records:
-            self._traced = records[-1].number
         self._changed = False
         self._written_at = now
+
+    async def _write_trace(self) -> None:
+        """Append what is not on disk yet, in pieces, so that files are rotated in between."""
+        records = self.system.trace.since(self._traced)
+        for start in range(0, len(records), TRACE_RECORDS_AT_ONCE):
+            piece = records[start : start + TRACE_RECORDS_AT_ONCE]
+            await self.blocking(partial(self._trace.append, piece))
+            self._traced = piece[-1].number
 
     def _write_files(self, page: bytes, actors: bytes, events: bytes) -> None:
         durable.write_file(self.disk, STATUS, page)

@@ -27,6 +27,7 @@ from messages import (
     NightRefused,
     NightStarted,
     NightVerified,
+    PluginNoted,
     RetentionApplied,
     SnapshotKept,
     StepSkipped,
@@ -155,8 +156,15 @@ def _of_trouble(message: Message) -> str | None:
                 f"crashed    {message.actor} over {message.message_type}: {last_line}; "
                 f"restarts in {message.restart_in_s:.1f} s"
             )
+        case ActorGaveUp(disabled=True):
+            return f"disabled   {message.actor}: {message.why} [NF-RUN-006]; all else goes on without it"
         case ActorGaveUp():
             return f"gave up    {message.actor}: {message.why}"
+        case PluginNoted():
+            code = f" [{message.code}]" if message.code else ""
+            return f"plug-in    {message.plugin}: {message.what}{code}" + (
+                f"{CONTINUED}{message.hint}" if message.hint else ""
+            )
         case ActorStuck():
             stack = CONTINUED.join(message.stack.splitlines())
             return f"stuck      {message.actor} for {message.seconds:.0f} s: {stack}"

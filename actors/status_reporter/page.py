@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from messages import (
@@ -32,6 +34,7 @@ from messages import (
     NightFinished,
     NightRefused,
     NightStarted,
+    PluginNoted,
     RetentionApplied,
     TrainerReady,
     TrainingIdle,
@@ -82,6 +85,14 @@ class Counts(msgspec.Struct):
     failed: int = 0
 
 
+class DisabledLine(msgspec.Struct):
+    """A plug-in that was switched off; it stays so until the daemon is started again."""
+
+    name: str
+    why: str
+    since: str
+
+
 class Page(msgspec.Struct):
     """``training_status.json``."""
 
@@ -111,6 +122,7 @@ class Page(msgspec.Struct):
     restarts: int = 0
     dropped: int = 0
     deletes_stuck: int = 0
+    disabled: list[DisabledLine] = []
 
 
 class Folder:
@@ -120,6 +132,7 @@ class Folder:
         self.page = page
         self._paused = False
         self._validating: dict[str, str] = {}
+        self._filed: set[str] = set()
         self._ready = False
         self._waits = ""
 
@@ -159,13 +172,19 @@ class Folder:
             case BatchFiled():
                 # Also of a claim that was sent again when the file had its outcome: nobody answers that one.
                 self._validating.pop(message.batch, None)
-                match message.folder if message.path else "":
-                    case "trained":
-                        page.counts.trained += 1
-                    case "rejected":
-                        page.counts.rejected += 1
-                    case "failed":
-                        page.counts.failed += 1
+                self.found((message.path,) if message.path else ())
+
+    def found(self, paths: Iterable[str]) -> None:
+        """Files that lie in their last places; each counts once, however often it is told of.
+
+        What is told again: a file whose filing a crash or a power cut made the InboxWatcher repeat, and one that lay
+        there already when this reporter began and whose message still waited.
+        """
+        for path in paths:
+            folder = path.partition("/")[0]
+            if path not in self._filed and hasattr(self.page.counts, folder):
+                self._filed.add(path)
+                setattr(self.page.counts, folder, getattr(self.page.counts, folder) + 1)
 
     def _fold_learning(self, message: Message) -> None:
         page = self.page
@@ -232,9 +251,14 @@ class Folder:
                 page.restarts += 1
                 last_line = message.why.strip().rsplit("\n", 1)[-1]
                 found = ("NF-RUN-005", f"{message.actor} crashed over {message.message_type}: {last_line}", "restarted")
+            case ActorGaveUp(disabled=True):
+                others = [line for line in page.disabled if line.name != message.actor]
+                page.disabled = [*others, DisabledLine(message.actor, message.why, since=when)]
+                found = ("NF-RUN-006", f"{message.actor} is switched off: {message.why}", "all else goes on without it")
             case ActorGaveUp():
-                ends = "stays disabled" if message.disabled else "the daemon ends"
-                found = ("NF-RUN-003", f"{message.actor}: {message.why}", ends)
+                found = ("NF-RUN-003", f"{message.actor}: {message.why}", "the daemon ends")
+            case PluginNoted() if message.code:
+                found = (message.code, f"{message.plugin}: {message.what}", message.hint)
             case ActorStuck():
                 found = (
                     "NF-RUN-004",

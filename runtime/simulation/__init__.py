@@ -1,4 +1,7 @@
-"""A universe in one thread: virtual time, seeded order, and a disk that forgets what was not synced."""
+"""A universe in one thread: virtual time, seeded order, a disk that forgets what was not synced, and weather.
+
+``trial.Trial`` runs any tree of actors through it; the rest is what it is made of.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from runtime.simulation.faults import (
     ShortWrite,
     Survival,
 )
+from runtime.simulation.life import Life
 from runtime.simulation.loop import (
     EPOCH,
     SimDeadlock,
@@ -24,12 +28,19 @@ from runtime.simulation.loop import (
     latency,
     simulate,
 )
+from runtime.simulation.strikes import Strike
+from runtime.simulation.trial import Checker, Found, Trial, Violation
+from runtime.simulation.weather import Climate
 from runtime.simulation.workers import SimDevice, SimWorkers
 
 __all__ = [
     "EPOCH",
+    "Checker",
+    "Climate",
     "Fault",
+    "Found",
     "IoError",
+    "Life",
     "NoSpace",
     "PowerCut",
     "PowerLost",
@@ -44,7 +55,10 @@ __all__ = [
     "SimLoop",
     "SimWorkers",
     "SimulationError",
+    "Strike",
     "Survival",
+    "Trial",
+    "Violation",
     "latency",
     "simulate",
 ]

@@ -28,4 +28,4 @@ class SeededDelivery:
         # Timers at the same moment fire in no promised order, so a later message is due a little later.
         due = max(due, self._last.get(pair, 0.0) + _LATER)
         self._last[pair] = due
-        self._loop.call_at(due, cell.mailbox.put, envelope)
+        self._loop.call_at(due, cell.mailbox.arrive, envelope)

@@ -57,6 +57,7 @@ class SimDisk:
         operations: mutating primitives so far, also those that failed.
         faults: asked ``(number, operation, path)`` before each of them; a rename's path is ``"old -> new"``.
         on_power_cut: told once when the power goes, to stop the loop (``SimLoop.halt``).
+        on_rename: told of every rename once it shows, with its new name: whoever watches for a commit looks then.
         log: the last 200 operations, for people.
     """
 
@@ -65,6 +66,7 @@ class SimDisk:
         self.operations = 0
         self.faults: Callable[[int, str, str], Fault | None] | None = None
         self.on_power_cut: Callable[[BaseException], None] | None = None
+        self.on_rename: Callable[[str], None] | None = None
         self.log: deque[tuple[int, str, str]] = deque(maxlen=200)
         self._now_ns = now_ns
         self._inodes = 1
@@ -156,6 +158,8 @@ class SimDisk:
             source.changed_ns = target.changed_ns = now
             self._journal.add((source, source_name, None), (target, target_name, moved), removed=removed)
             self._unlinked(replaced)
+        if self.on_rename is not None:
+            self.on_rename(new)
         self._finish(fault)
 
     def symlink(self, target: str, path: str) -> None:
@@ -280,6 +284,17 @@ class SimDisk:
             path: bytes(node.data) if isinstance(node, FileNode) else getattr(node, "target", None)
             for path, node in every(self._root)
         }
+
+    def below(self, folder: str) -> Iterator[tuple[str, bytearray]]:
+        """Every file below a folder, by path, with its content as it lies there; none if there is no such folder."""
+        try:
+            found = look_up(self._root, folder, follow=True)[2]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if isinstance(found, FolderNode):
+            for path, node in every(found, "" if folder == "." else f"{folder}/"):
+                if isinstance(node, FileNode):
+                    yield path, node.data
 
     # What a person does. Durable at once, never a fault point, and not stopped by anything but a full disk.
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeVar
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -20,39 +22,75 @@ from runtime.worker import DeviceBusyError, run_job
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class JobTrouble:
+    """What goes wrong with one job: it takes ``seconds`` more, or raises before it has done anything or after all.
+
+    A device's job that takes more seconds hangs: it does nothing until they are over or it is asked to stop.
+    """
+
+    seconds: float = 0.0
+    raises: Literal["", "before", "after"] = ""
+
+    def spoil(self, job: Callable[[], T]) -> Callable[[], T]:
+        """The job as this trouble has it."""
+
+        def spoiled() -> T:
+            if self.raises == "after":
+                job()
+            raise RuntimeError(f"sabotage {self.raises} a job")
+
+        return spoiled if self.raises else job
+
+
 class SimWorkers:
     """``runtime.worker.ThreadWorkers`` in virtual time.
 
     Two jobs under way at once may finish in either order. Cancelling a scope waits until the job is over, as with real
     threads. Cancelling the task itself (``Task.cancel``) does not, there as here: then the job was either still queued
     and never runs, or runs to its end unseen, as the seed has it.
+
+    Attributes:
+        longest_seconds: bounds the latency of each job; may be changed at any time, for a slow disk.
+        trouble: asked once for each job.
     """
 
     def __init__(
         self, loop: SimLoop, *, threads: int = 2, longest_seconds: float = 0.125, name: str = "workers"
     ) -> None:
         self._loop = loop
+        self.longest_seconds = longest_seconds
+        self.trouble: Callable[[], JobTrouble | None] | None = None
         self._limiter = anyio.CapacityLimiter(threads)
-        self._longest_seconds = longest_seconds
         self._stream = loop.random(name)
 
     async def call(self, job: Callable[[], T]) -> T:
         """The job's result; its exception is raised here."""
+        trouble = self.trouble() if self.trouble is not None else None
+        if trouble is not None:
+            job = trouble.spoil(job)
         await anyio.lowlevel.checkpoint()
         async with self._limiter:
             with anyio.CancelScope(shield=True):
-                return await self._loop.run_later(job, latency(self._stream, self._longest_seconds))
+                seconds = latency(self._stream, self.longest_seconds)
+                return await self._loop.run_later(job, seconds if trouble is None else seconds + trouble.seconds)
         raise AssertionError("a shielded scope swallows nothing")
 
 
 class SimDevice:
-    """``runtime.worker.DeviceThread`` in virtual time: one job slot, and a flag that jobs read between steps."""
+    """``runtime.worker.DeviceThread`` in virtual time: one job slot, and a flag that jobs read between steps.
+
+    Attributes:
+        trouble: asked once for each job.
+    """
 
     def __init__(self, loop: SimLoop, *, longest_seconds: float = 8.0, name: str = "device") -> None:
+        self.trouble: Callable[[], JobTrouble | None] | None = None
         self._loop = loop
         self._name = name
         self._longest_seconds = longest_seconds
         self._stream = loop.random(name)
+        self._wake: Callable[[], object] | None = None
         self._interrupted = False
         self._closed = False
         self._began: float | None = None
@@ -78,11 +116,29 @@ class SimDevice:
         self._interrupted = False
         self._idle.clear()
         self._began = self._loop.time()
-        self._loop.call_later(latency(self._stream, self._longest_seconds), self._finish, job, done)
+        seconds = latency(self._stream, self._longest_seconds)
+        trouble = self.trouble() if self.trouble is not None else None
+        if trouble is None:
+            self._loop.call_later(seconds, self._finish, job, done)
+        elif trouble.seconds == 0.0:
+            self._loop.call_later(seconds, self._finish, trouble.spoil(job), done)
+        else:
+            hanging = self._loop.call_later(trouble.seconds, self._finish, job, done)
+            context = copy_context()  # whoever interrupts, the job is still its owner's
+
+            def wake() -> None:
+                hanging.cancel()
+                woken_after = latency(self._stream, self._longest_seconds)
+                self._loop.call_later(woken_after, self._finish, job, done, context=context)
+
+            self._wake = wake
 
     def interrupt(self) -> None:
-        """Ask the job to stop at its next step."""
+        """Ask the job to stop at its next step. One that hangs wakes up over it."""
         self._interrupted = True
+        if self._wake is not None:
+            wake, self._wake = self._wake, None
+            wake()
 
     def interrupted(self) -> bool:
         """Was the job in hand asked to stop?"""
@@ -97,6 +153,7 @@ class SimDevice:
         self._closed = True
 
     def _finish(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self._wake = None
         result = run_job(job)
         if isinstance(result, PowerLost):
             self._loop.halt(result)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import reduce
 from operator import or_
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import messages
 from messages import Message, Question
 from messages.message import reply_types
 from runtime import Actor, ActorSystem, Branch, Child, MailboxSpec, on
-from runtime.cell import Cell
 from runtime.mailbox import Envelope
 from runtime.simulation import EPOCH, SimClock, SimDevice, SimDisk, SimLoop, SimWorkers
 from runtime.simulation.faults import SURVIVALS, Fault, IoError, NoSpace, PowerCut, PowerLost, ShortWrite, Survival
@@ -42,6 +42,14 @@ def _listener(hear_it: Callable[[Message], None]) -> type[Actor]:
     Listener.hear.__annotations__ = {"message": reduce(or_, SAID), "return": None}
     on(Listener.hear)
     return Listener
+
+
+@dataclass
+class _Crash:
+    actor: str
+    kind: type[Message]
+    moment: Literal["before", "after"]
+    left: int
 
 
 def answering(name: str, answers: Mapping[type[Question[Any]], Reply]) -> Child:
@@ -86,6 +94,7 @@ class Stage:
         self._zone = zone
         self._seed = seed
         self._device_seconds = device_seconds
+        self._crashes: list[_Crash] = []
 
     def play(self, act: Callable[[Stage], Coroutine[Any, Any, None]]) -> Stage:
         """Run the act while the actors live, then stop them in order. What ends either is raised."""
@@ -103,6 +112,7 @@ class Stage:
             make_device=lambda name: SimDevice(self.loop, name=name, longest_seconds=self._device_seconds),
             seed=self._seed,
             strict=False,
+            probe=self._probe,
         )
         running = asyncio.create_task(self.system.run())
         playing = asyncio.create_task(self._act(act))
@@ -154,21 +164,15 @@ class Stage:
 
     def crash_over(self, name: str, kind: type[Message], times: int = 1, *, after: bool = False) -> None:
         """The actor crashes over the next so many messages of this type, before or after handling them."""
-        cell: Cell = self.system.cells[name]
-        handle = cell.handle
-        left = times
+        self._crashes.append(_Crash(name, kind, "after" if after else "before", times))
 
-        async def crashing(envelope: Envelope) -> None:
-            nonlocal left
-            if not isinstance(envelope.message, kind) or left == 0:
-                await handle(envelope)
-                return
-            left -= 1
-            if after:
-                await handle(envelope)
-            raise RuntimeError(f"told to crash over {kind.__name__}")
-
-        cell.handle = crashing  # type: ignore[method-assign]
+    def _probe(self, actor: str, envelope: Envelope, moment: Literal["before", "after"]) -> None:
+        for crash in self._crashes:
+            if (crash.actor, crash.moment) == (actor, moment) and isinstance(envelope.message, crash.kind):
+                if crash.left == 0:
+                    continue
+                crash.left -= 1
+                raise RuntimeError(f"told to crash over {crash.kind.__name__}")
 
 
 # Sweeps over every operation of a durable job.

@@ -120,7 +120,7 @@ class SlowDelivery:
     """Each message takes a while, as in the simulation."""
 
     def carry(self, cell: Cell, envelope: Envelope) -> None:
-        asyncio.get_running_loop().call_later(0.02, cell.mailbox.put, envelope)
+        asyncio.get_running_loop().call_later(0.02, cell.mailbox.arrive, envelope)
 
 
 async def test_an_ask_that_is_on_its_way_when_the_answerer_ends_fails_too() -> None:

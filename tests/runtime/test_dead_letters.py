@@ -48,7 +48,7 @@ async def test_a_storm_of_ten_thousand_is_told_a_few_times_and_counted_to_the_la
         cell = system.cells["a"]
         began = time.perf_counter()
         for number in range(10_000):
-            system.dead_letter(cell, Envelope(0, 0, "test", ToA(str(number)), 0.0), "storm")
+            system.dead_letter(cell, Envelope(0, 0, "test", "a", ToA(str(number)), 0.0), "storm")
         took = time.perf_counter() - began
         await settle()
         assert len(heard) == system_module.STORM_AFTER
@@ -65,7 +65,7 @@ async def test_a_storm_that_goes_on_is_told_once_a_minute(monkeypatch: pytest.Mo
     heard: list[Any] = []
     async with running([listener(heard), child(A, [])]) as system:
         for number in range(100):
-            system.dead_letter(system.cells["a"], Envelope(number + 1, 0, "test", ToA("x"), 0.0), "storm")
+            system.dead_letter(system.cells["a"], Envelope(number + 1, 0, "test", "a", ToA("x"), 0.0), "storm")
         await settle()
         assert len(heard) == system_module.STORM_AFTER
         await eventually(lambda: len(heard) == system_module.STORM_AFTER + 1)

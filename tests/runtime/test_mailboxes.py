@@ -29,7 +29,7 @@ from tests.runtime.scripted import (
 
 
 def envelope(number: int, message: Message, *, control: bool = False) -> Envelope:
-    return Envelope(number, 0, "test", message, 0.0, control=control)
+    return Envelope(number, 0, "test", "it", message, 0.0, control=control)
 
 
 async def test_control_overtakes_work() -> None:
@@ -61,7 +61,7 @@ async def test_equal_control_messages_wait_only_once_and_different_ones_each() -
 def test_a_control_message_for_a_dead_incarnation_does_not_swallow_its_like_for_the_next() -> None:
     mailbox = Mailbox(MailboxSpec())
     for incarnation in (1, 2, 2):
-        mailbox.put(Envelope(incarnation, 0, "test", UrgentA("x"), 0.0, control=True, incarnation=incarnation))
+        mailbox.put(Envelope(incarnation, 0, "test", "it", UrgentA("x"), 0.0, control=True, incarnation=incarnation))
     assert mailbox.depth == 2
 
 

@@ -6,17 +6,22 @@ import importlib
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from messages import TrainingProgress
+from messages import DiskMeasured, InboxSurveyed, TrainingProgress
 from messages.codes import CODES
-from runtime import Actor, DeadLetter, OperatorError
+from runtime import Actor, DeadLetter, OperatorError, trace_files
 from runtime.errors import EXIT_CONFIG
-from runtime.plugins import ENTRY_POINTS, find_actor, plugin_branch
+from runtime.plugin_files import located, unused_files
+from runtime.plugins import ENTRY_POINTS, check_plugins, find_actor, plugin_branch
+from runtime.trace import Record
+from runtime.tree import Branch, Child
+from tools.house import default_config, house, silent_parts
 
 PLUGIN = """
 import msgspec
-from runtime import Actor, on
+from runtime import Actor, every, on
 from messages import TrainingProgress
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +37,17 @@ class Hook(Actor):
 class Sync(Actor):
     @on
     def told(self, message: TrainingProgress) -> None: ...
+
+class Needy(Actor):
+    def __init__(self, friend): ...
+
+class Urgent(Actor):
+    @on(control=True)
+    async def told(self, message: TrainingProgress) -> None: ...
+
+class Timed(Actor):
+    @every("often")
+    async def look(self) -> None: ...
 
 not_a_class = 3
 """
@@ -62,6 +78,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (":Hook", "NF-RUN-001", "Empty module name"),
         ("hook", "NF-RUN-001", "no entry point of that name in the group nightfold.actors"),
         ("a_plugin_of_mine:Sync", "NF-RUN-002", "Sync.told must be 'async def'"),
+        ("a_plugin_of_mine:Needy", "NF-RUN-002", "missing a required argument: 'friend'"),
+        ("a_plugin_of_mine:Urgent", "NF-RUN-002", "Urgent.told asks for the control lane"),
+        ("a_plugin_of_mine:Timed", "NF-RUN-002", "Timed.look is timed by 'often', which is no setting"),
     ],
 )
 def test_a_plugin_that_cannot_be_loaded_is_an_operators_mistake(spec: str, code: str, words: str) -> None:
@@ -82,7 +101,7 @@ def test_plugins_live_in_an_isolated_branch_as_observers_that_nobody_waits_for()
     assert child.name == "plugins.hook"
     assert child.settings.url == "http://x"  # type: ignore[union-attr]
     assert child.mailbox.overflow == "dead_letter"  # type: ignore[union-attr]
-    assert child.mailbox.latest == (TrainingProgress,)  # type: ignore[union-attr]
+    assert child.mailbox.latest == (TrainingProgress, DiskMeasured, InboxSurveyed)  # type: ignore[union-attr]
     assert isinstance(child.on_crash, DeadLetter)  # type: ignore[union-attr]
 
 
@@ -107,3 +126,126 @@ def test_a_plugin_is_found_by_its_entry_point(plugin: Path) -> None:
         find_actor("other", "hook")
     with pytest.raises(OperatorError, match="SyntaxError"):
         find_actor("broken", "hook")
+
+
+# A file in the home.
+
+BELL = """from __future__ import annotations
+
+import msgspec
+from messages import BatchTrained, Message
+from runtime import Actor, every, on
+
+
+class Rang(Message, frozen=True):
+    times: int
+
+
+class BellSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    loud: bool = False
+
+
+class Bell(Actor):
+    settings: BellSettings
+
+    @on
+    async def trained(self, done: BatchTrained) -> None:
+        await self.send(Rang(times=1))
+
+    @on
+    async def rang(self, message: Rang) -> None: ...
+"""
+
+
+def home_with(folder: Path, **files: str) -> Path:
+    (folder / "plugins").mkdir()
+    for name, text in files.items():
+        (folder / "plugins" / f"{name}.py").write_text(text)
+    return folder
+
+
+def from_file(home: Path, spec: str) -> type[Actor]:
+    tables = located({"bell": {"actor": spec}}, home)
+    return find_actor(tables["bell"]["actor"], "bell")
+
+
+def test_a_file_in_the_home_is_a_plug_in_and_the_path_of_modules_stays_as_it_is(tmp_path: Path) -> None:
+    home = home_with(tmp_path, json=BELL)  # named like a module of Python's own
+    before = list(sys.path)
+    for spec in ("json.py:Bell", "json.py"):
+        found = from_file(home, spec)
+        assert (found.__name__, found.__module__) == ("Bell", "nightfold_plugin_json")
+    assert sys.path == before
+    assert sys.modules["json"].__name__ == "json"
+    assert not (home / "plugins" / "__pycache__").exists()
+
+
+def test_its_messages_come_back_to_life_from_a_trace(tmp_path: Path) -> None:
+    kind = from_file(home_with(tmp_path, chime=BELL), "chime.py")
+    rang = sys.modules[kind.__module__].Rang(times=3)
+    [back] = trace_files.decode(trace_files.encode([Record(1, 0.0, "sent", 1, 0, "a", "b", "Rang", 0, 0, rang)]))
+    assert trace_files.revive(back.body) == rang
+    assert from_file(tmp_path, "chime.py") is kind, "two sections share one module, and so its messages"
+
+
+@pytest.mark.parametrize(
+    ("text", "spec", "code", "words"),
+    [
+        ("x = 1\nclass Oops(:\n", "bell.py", "NF-RUN-001", "plugins/bell.py:2: SyntaxError: invalid syntax"),
+        ("import msgspec\n\n1 / 0\n", "bell.py", "NF-RUN-001", "plugins/bell.py:3: ZeroDivisionError"),
+        ("def f():\n    import nowhere\nf()\n", "bell.py", "NF-RUN-001", "bell.py:2: ModuleNotFoundError: No module"),
+        (BELL, "bell.py:Gong", "NF-RUN-001", "plugins/bell.py has no class 'Gong'; it has Bell"),
+        (BELL, "bell.py:Rang", "NF-RUN-001", "plugins/bell.py: Rang is not a subclass of runtime.Actor"),
+        (BELL + "class Gong(Bell): ...\n", "bell.py", "NF-RUN-001", "defines 2 actors; it has Bell, Gong"),
+        ("x = 1\n", "bell.py", "NF-RUN-001", "plugins/bell.py defines no subclass of runtime.Actor"),
+        (BELL, "gong.py", "NF-RUN-001", "plugins/gong.py: No such file"),
+        (BELL, "../bell.py", "NF-RUN-001", "a file plug-in lies in plugins/ itself, not in .."),
+        (BELL.replace("    async def rang", "    def rang"), "bell.py", "NF-RUN-002", "plugins/bell.py:23)"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_its_line(
+    tmp_path: Path, text: str, spec: str, code: str, words: str
+) -> None:
+    with pytest.raises(OperatorError) as caught:
+        from_file(home_with(tmp_path, bell=text), spec)
+    assert (caught.value.code, caught.value.exit_code) == (code, EXIT_CONFIG)
+    assert words in str(caught.value)
+
+
+def test_a_file_that_no_section_names_is_not_run_and_is_told(tmp_path: Path) -> None:
+    home = home_with(tmp_path, bell=BELL, dropped="raise SystemExit", _draft="", other=BELL)
+    tables = {"a": {"actor": "bell.py:Bell"}, "b": {"actor": "some.module:Class"}}
+    assert unused_files(tables, home) == ["plugins/dropped.py", "plugins/other.py"]
+    assert unused_files({}, tmp_path / "nowhere") == []
+
+
+# Among the others.
+
+
+def test_what_a_plug_in_cannot_do_among_the_others_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    text = """
+from messages import Message, SpaceGranted, SpaceNeeded, SpaceRefused, StateWanted
+from runtime import Actor, on
+
+class Unheard(Message, frozen=True): ...
+
+class Answers(Actor):
+    @on
+    async def grant(self, asked: SpaceNeeded) -> SpaceGranted | SpaceRefused: ...
+
+class Speaks(Actor):
+    async def on_start(self) -> None:
+        await self.send(Unheard())
+"""
+    home = home_with(tmp_path, meddler=text)
+    for name, words in (("Answers", "SpaceNeeded is answered by several: disk_guard, "), ("Speaks", "sends Unheard")):
+        tables = located({"meddler": {"actor": f"meddler.py:{name}"}}, home)
+        config = msgspec.structs.replace(default_config(), plugins=tables)
+        with pytest.raises(OperatorError) as caught:
+            house(config, silent_parts(lambda: None, lambda: None))  # type: ignore[arg-type, return-value]
+        assert caught.value.code == "NF-RUN-002"
+        assert words in str(caught.value)
+
+
+def test_a_tree_without_plug_ins_is_checked_by_the_system_alone() -> None:
+    check_plugins(Branch("root", (Child("a", Actor), Child("a", Actor))))

@@ -10,7 +10,7 @@ import pytest
 
 from messages import Message
 from runtime import Actor, Child, MailboxSpec, daily, every, on
-from runtime import cell as cell_module
+from runtime import timers as timers_module
 from tests.runtime.scripted import QUICK, BoomError, Clock, ToA, eventually, running, settle, state
 
 
@@ -143,7 +143,7 @@ class Nightly(Actor):
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cell_module, "DAILY_LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(timers_module, "DAILY_LOOK_SECONDS", 0.001)
 
 
 def nightly(days: list[date]) -> Child:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from runtime import AskFailed
+from runtime.mailbox import Envelope
 from runtime.trace import Trace
 from tests.runtime.scripted import (
     A,
@@ -74,14 +75,32 @@ async def test_the_cause_chain_leads_back_to_the_beginning() -> None:
 
 
 def test_the_ring_forgets_the_oldest_and_a_reader_sees_each_record_once() -> None:
-    trace = Trace(capacity=3)
-    for number in range(1, 6):
-        trace.add(0.0, "sent", number, number - 1, "a", "b", "T")
-    assert [r.number for r in trace.since(0)] == [3, 4, 5]
-    assert [r.number for r in trace.since(4)] == [5]
-    assert trace.since(5) == []
-    assert trace.cause_chain(5) == ("T from a to b",) * 3, "a chain ends where the ring does"
+    trace = Trace(capacity=4)
+    sent = [Envelope(number, number - 1, "a", "b", ToA(str(number)), float(number)) for number in range(1, 6)]
+    for envelope in sent:
+        trace.entries.append(envelope)
+    first = trace.since(0)
+    assert [(r.kind, r.id, r.at) for r in first] == [("sent", n, float(n)) for n in (2, 3, 4, 5)]
+    assert trace.since(first[-1].number) == []
+    trace.entries.append((6.0, None, sent[3]))
+    trace.entries.append((7.0, sent[3], sent[4]))
+    trace.doubles += 1
+    fresh = trace.since(first[-1].number)
+    assert [(r.kind, r.id, r.at) for r in fresh] == [("begun", 4, 6.0), ("done", 4, 7.0), ("begun", 5, 7.0)]
+    assert [(r.kind, r.id) for r in trace.since(fresh[-2].number)] == [("begun", 5)], "in the middle of an entry, too"
+    assert [r.number for r in first + fresh] == [2, 3, 4, 5, 6, 7, 8], "none is left out"
+    assert trace.count == 8
+    assert trace.since(trace.count) == []
+    assert trace.cause_chain(5) == ("ToA from a to b", "ToA from a to b"), "a chain ends where the ring does"
     assert trace.cause_chain(1) == ()
+
+
+def test_the_ring_is_cut_back_before_it_has_grown_by_more_than_a_quarter() -> None:
+    trace = Trace(capacity=8)
+    for number in range(100):
+        trace.add(0.0, "clock", 0, 0, "a", "b", str(number))
+        assert len(trace.entries) <= 10
+    assert [r.type for r in trace.since(0)] == [str(number) for number in range(92, 100)]
 
 
 async def test_describe_tells_what_each_actor_is_at() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -17,7 +18,8 @@ from actors.trainer.jobs import DeviceJobs
 from messages import BatchAccepted, BatchOpened, EngineStumbled, LearningState
 from runtime import durable
 from runtime.disk import DiskPort
-from tools.simulate import run_seed
+from tools.simulate import main, run_seed
+from tools.simulated_house.campaign import Campaign
 from tools.simulated_house.universe import Outcome, Universe
 
 ROOT = Path(__file__).parents[2]
@@ -37,13 +39,34 @@ def test_every_promise_holds_over_a_simulated_day(group: int, record_property: C
 
 
 def test_the_campaign_did_something() -> None:
-    """Power was cut, the disk failed, actors crashed, batches were trained and nights folded."""
-    outcomes = [run_seed(seed, 1.0) for seed in range(6)]
-    faults = {name for outcome in outcomes for name, count in outcome.faults.items() if count}
-    assert any(name.startswith("power cut") for name in faults)
-    assert any(name.endswith("crashes") for name in faults)
-    assert sum(outcome.counts.get("batches", 0) for outcome in outcomes) > 10
-    assert sum(outcome.counts.get("nights", 0) for outcome in outcomes) > 1
+    """Every kind of fault struck, batches were trained and nights folded; most of what can be tried was passed."""
+    campaign = Campaign(16)
+    for seed in range(16):
+        campaign.add(run_seed(seed, 1.0))
+    struck = {"crash" if kind.endswith("crashes") else kind.partition(",")[0] for kind in campaign.faults}
+    assert struck >= {"power cut", "kill", "no_space", "short_write", "io_error", "crash", "engine", "merge"}
+    assert struck >= {"job_raises", "job_slow", "device_raises", "device_hangs", "disk_full", "slow_disk"}
+    assert campaign.counts["batches"] > 40
+    assert campaign.counts["nights"] > 8
+    assert {"rename state/HEAD", "fsync state/HEAD.tmp", "rename trained/FILE.jsonl"} <= campaign.crash_points.passed
+    assert len(campaign.crash_points.reached) > 8
+    assert len(campaign.orders.pairs()[0]) > 60
+
+
+def test_the_faults_of_a_universe_given_back_run_the_same_again() -> None:
+    for seed in (7, 44, 45):
+        first = run_seed(seed, 1.0)
+        assert first.strikes
+        again = run_seed(seed, 1.0, first.strikes)
+        assert (again.trace, again.strikes) == (first.trace, first.strikes)
+
+
+def test_faults_and_deeds_can_be_left_out() -> None:
+    whole = run_seed(44, 1.0)
+    assert run_seed(44, 1.0, ()).strikes == ()
+    part = run_seed(44, 1.0, whole.strikes[:1], (1, 2))
+    assert part.strikes == whole.strikes[:1]
+    assert part.deeds == whole.deeds[2:]
 
 
 def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
@@ -110,6 +133,35 @@ def _head_not_told(self: Store, head: Head, kept: Kept) -> Head:
     if head.number % 3:
         return _put_in_force(self, head, kept)
     return replace(head, number=head.number + 1, generation=kept.generation, generation_path=kept.path)
+
+
+def test_a_broken_promise_is_told_shrunk_and_runs_again_as_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(DeviceJobs, "open_batch", _cursor_forgotten)
+    assert main(["--seeds", "1", "--first-seed", "7", "--jobs", "1", "--shrink-seconds", "8"]) == 1
+    told = capsys.readouterr().out
+    assert "seed 7: no step is skipped or repeated: " in told
+    again = next(line for line in told.splitlines() if "--only-faults" in line).partition("tools.simulate ")[2]
+    arguments = shlex.split(again)
+    assert len(arguments[arguments.index("--only-faults") + 1].split()) < 6
+    assert main(arguments) == 1
+    assert "seed 7: no step is skipped or repeated: " in capsys.readouterr().out
+
+
+def test_faults_may_come_from_a_file_and_nonsense_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "faults").write_text("1.crash@40  # somebody\n")
+    one = ["--seeds", "1", "--jobs", "1", "--uncovered"]
+    assert main([*one, "--only-faults", str(tmp_path / "faults")]) == 0
+    told = capsys.readouterr().out
+    assert "crashes 1\n" in told
+    assert "never ended at: rename state/HEAD" in told
+    assert "one order only: " in told
+    for wrong in ("1.crash", "nowhere"):
+        with pytest.raises(SystemExit):
+            main([*one, "--only-faults", wrong])
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ _UNKNOWN: dict[str, Any] = {
     "counts": {"trained": 0, "rejected": 0, "failed": 0},
     "last_consolidation": None,
     "heartbeat": None,
+    "disabled": [],
 }
 
 

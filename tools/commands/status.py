@@ -57,6 +57,10 @@ def page(found: dict[str, Any], home: Path, *, colour: bool = False) -> str:
     age = found.get("heartbeat_age_s")
     if found["pid"] and age is not None and age > _SILENT_AFTER_S:
         lines.append(f"  ! no sign of life for {_span(age)}: a step may hang; see nightfold ps {home}")
+    lines += [
+        f"  ! {shown(off['name'])} is switched off since {shown(off['since'])}: {shown(off['why'])}"
+        for off in found["disabled"]
+    ]
     if isinstance(error := found["last_error"], dict):
         lines.append(f"  ! {shown(error.get('code', ''))} {shown(error.get('message', ''))}")
         if error.get("hint"):

@@ -10,6 +10,7 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -82,10 +83,30 @@ def lines_of_file(data: bytes) -> list[bytes]:
     return [line for line in data.split(b"\n") if line.strip()]
 
 
-class HashChainEngine:
-    """``Engine`` without arithmetic. ``trouble`` is asked at each step and may name a transient failure."""
+class Turn(Protocol):
+    """Who looks that only one engine learns at a time."""
 
-    def __init__(self, disk: DiskPort, chance: random.Random, trouble: Callable[[], bool]) -> None:
+    def enter(self) -> int:
+        """A new engine; returns its number."""
+
+    def loads(self, engine: int) -> None:
+        """It holds weights now."""
+
+    def learns(self, engine: int) -> None:
+        """It takes a step."""
+
+
+class HashChainEngine:
+    """``Engine`` without arithmetic.
+
+    ``trouble`` is asked at each step and may name a transient failure; ``turn`` is told who learns.
+    """
+
+    def __init__(
+        self, disk: DiskPort, chance: random.Random, trouble: Callable[[], bool], turn: Turn | None = None
+    ) -> None:
+        self._turn = turn
+        self._number = turn.enter() if turn is not None else 0
         self._disk = disk
         self._chance = chance
         self._trouble = trouble
@@ -96,6 +117,8 @@ class HashChainEngine:
 
     def load(self, state: LearningState, generation_path: str, model_path: str) -> EngineInfo:
         self._stumble()
+        if self._turn is not None:
+            self._turn.loads(self._number)
         place = f"{model_path}/{WEIGHTS}" if model_path else PRISTINE
         base = self._disk.read(place).decode()
         self._seed = state.seed
@@ -130,6 +153,8 @@ class HashChainEngine:
         self._next += 1
         if any(NOT_FINITE in example for example in examples):
             return Step(math.nan, 1.0, math.nan, len(examples), skipped="the loss is not finite")
+        if self._turn is not None:
+            self._turn.learns(self._number)
         chain = train(self._weights.chain, examples)
         self._weights = Weights(chain, self._weights.base, self._weights.steps + 1)
         return Step(1.0, 1.0, 1.0, len(examples))

@@ -1,7 +1,8 @@
 """What the people around one home do in a simulated stretch of time, drawn from a seed before it begins.
 
-Every file has content of its own, so that it can be told apart wherever it ends up. A plan is plain data: the same seed
-gives the same plan, and a restart goes on with what is left of it.
+Every content has a mark of its own, so that it can be told apart wherever it ends up. A plan is plain data: the same
+seed gives the same plan, and a restart goes on with what is left of it. Deeds that make sense only together share a
+group, and any group may be left out.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ Act = Literal[
     "upload_more",
     "upload_end",
     "take_back",
+    "replace",
     "pause",
     "resume",
     "consolidate",
@@ -40,6 +42,7 @@ class Deed(msgspec.Struct, frozen=True):
     name: str = ""
     data: bytes = b""
     seconds: float = 0.0
+    group: int = 0
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -47,31 +50,98 @@ class Plan(msgspec.Struct, frozen=True):
 
     deeds: tuple[Deed, ...]
     contents: dict[str, bytes]
-    """Final content of every file by its mark, a string that stands in that file alone."""
+    """Every content by its mark, a string that stands in it alone."""
+
+    def without(self, groups: tuple[int, ...]) -> Plan:
+        """The same plan with some of what was planned left undone."""
+        return Plan(tuple(deed for deed in self.deeds if deed.group not in groups), self.contents)
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """What may be left out."""
+        return tuple(sorted({deed.group for deed in self.deeds}))
+
+
+class _Planner:
+    """Draws one plan."""
+
+    def __init__(self, seed: int, days: float) -> None:
+        self.chance = random.Random(f"people/{seed}")  # noqa: S311 - chance, not secrets
+        self.length = days * DAY
+        self.deeds: list[Deed] = []
+        self.contents: dict[str, bytes] = {}
+        self._seed = seed
+        self._groups = 0
+
+    def add(self, *deeds: Deed) -> None:
+        """A group of deeds."""
+        self._groups += 1
+        self.deeds += [msgspec.structs.replace(deed, group=self._groups) for deed in deeds]
+
+    def file(self) -> None:
+        """A file comes; now and then it is taken back, replaced, or dropped again."""
+        chance = self.chance
+        mark, data = self._content()
+        # Names repeat now and then: the same name dropped again is a new batch.
+        name = f"{chance.choice(('notes', 'chat', mark))}.jsonl"
+        # All come in the first nine tenths of the time, so that each can get its outcome.
+        at = chance.uniform(0.0, 0.9 * self.length)
+        name = self._arrival(at, name, mark, data)
+        more = chance.random()
+        soon = at + chance.choice((2.0, 60.0, 600.0)) * chance.random()
+        if more < 0.12:
+            self.add(Deed(soon, "take_back", name))
+            if chance.random() < 0.5:
+                self.add(Deed(soon + chance.uniform(1.0, 600.0), "drop", name, data))
+        elif more < 0.22:
+            self.add(Deed(soon, "replace", name, self._content()[1]))
+        elif more < 0.30:
+            self.add(Deed(at + chance.uniform(1.0, 6 * HOUR), "drop", name, data))
+
+    def _content(self) -> tuple[str, bytes]:
+        mark = f"file-{self._seed}-{len(self.contents)}"
+        data = self.contents[mark] = content(self.chance, mark)
+        return mark, data
+
+    def _arrival(self, at: float, name: str, mark: str, data: bytes) -> str:
+        """Renamed into place, or uploaded in pieces; returns the name."""
+        chance = self.chance
+        if chance.random() < 0.6:
+            self.add(Deed(at, "drop", name, data))
+            return name
+        cut = chance.randrange(len(data) + 1)
+        pause = chance.choice((20.0, 600.0, 2 * HOUR)) * chance.random()
+        name = f"upload-{mark}.jsonl"
+        self.add(
+            Deed(at, "upload_begin", name),
+            Deed(at + pause / 2, "upload_more", name, data[:cut]),
+            Deed(at + pause, "upload_more", name, data[cut:]),
+            Deed(at + pause + 1.0, "upload_end", name),
+        )
+        return name
+
+    def wishes(self) -> None:
+        """Pauses, nights, restarts, and clocks that are set."""
+        chance, length = self.chance, self.length
+        for _ in range(chance.randint(0, 2)):
+            at = chance.uniform(0.0, 0.8 * length)
+            self.add(Deed(at, "pause"), Deed(at + chance.uniform(60.0, 2 * HOUR), "resume"))
+        for _ in range(chance.randint(0, 1)):
+            self.add(Deed(chance.uniform(0.0, 0.95 * length), "consolidate"))
+        for _ in range(chance.choice((0, 0, 1, 3))):
+            self.add(Deed(chance.uniform(0.0, 0.95 * length), "restart"))
+        for _ in range(chance.choice((0, 0, 0, 1, 2))):
+            seconds = chance.choice((-7200.0, -1800.0, -60.0, 90.0, 5400.0, 26 * HOUR))
+            self.add(Deed(chance.uniform(0.0, length), "jump", seconds=seconds))
 
 
 def make_plan(seed: int, days: float) -> Plan:
-    """Draw a plan. All files are dropped in the first nine tenths of the time, so that each can get its outcome."""
-    chance = random.Random(f"people/{seed}")  # noqa: S311 - chance, not secrets
-    deeds: list[Deed] = []
-    contents: dict[str, bytes] = {}
-    length = days * DAY
-    for number in range(max(2, round(days * chance.randint(3, 7)))):
-        mark = f"file-{seed}-{number}"
-        data = content(chance, mark)
-        contents[mark] = data
-        # Names repeat now and then: the same name dropped again is a new batch.
-        name = f"{chance.choice(('notes', 'chat', mark))}.jsonl"
-        at = chance.uniform(0.0, 0.9 * length)
-        deeds += _arrival(chance, at, name, mark, data)
-    for _ in range(chance.randint(0, 2)):
-        at = chance.uniform(0.0, 0.8 * length)
-        deeds += [Deed(at, "pause"), Deed(at + chance.uniform(60.0, 2 * HOUR), "resume")]
-    for act in ("consolidate", "restart"):
-        deeds += [Deed(chance.uniform(0.0, 0.95 * length), act) for _ in range(chance.randint(0, 1))]
-    if chance.random() < 0.2:
-        deeds.append(Deed(chance.uniform(0.0, length), "jump", seconds=chance.choice((-1800.0, -60.0, 90.0, 5400.0))))
-    return Plan(tuple(sorted(deeds, key=lambda deed: deed.at)), contents)
+    """Draw a plan."""
+    planner = _Planner(seed, days)
+    for _ in range(max(2, round(days * planner.chance.randint(3, 7)))):
+        planner.file()
+    planner.wishes()
+    return Plan(tuple(sorted(planner.deeds, key=lambda deed: deed.at)), planner.contents)
 
 
 def content(chance: random.Random, mark: str) -> bytes:
@@ -89,19 +159,3 @@ def content(chance: random.Random, mark: str) -> bytes:
         case "not_finite":
             lines[at] = json.dumps({"text": f"{mark} {NOT_FINITE.decode()}"}).encode()
     return b"\n".join(lines) + b"\n"
-
-
-def _arrival(chance: random.Random, at: float, name: str, mark: str, data: bytes) -> list[Deed]:
-    """Renamed into place, or uploaded in pieces; seldom taken back, or uploaded under another name first."""
-    way = chance.random()
-    if way < 0.6:
-        return [Deed(at, "drop", name, data)]
-    cut = chance.randrange(len(data) + 1)
-    pause = chance.uniform(1.0, 600.0)
-    name = f"upload-{mark}.jsonl"
-    return [
-        Deed(at, "upload_begin", name, b""),
-        Deed(at + pause / 2, "upload_more", name, data[:cut]),
-        Deed(at + pause, "upload_more", name, data[cut:]),
-        Deed(at + pause + 1.0, "upload_end", name),
-    ]

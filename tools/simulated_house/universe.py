@@ -1,61 +1,60 @@
 """One universe: a home, the people around it, everything that goes wrong, from one seed.
 
-A universe is a sequence of lives of the daemon on one disk. A life ends when the plan is done (in order), or when the
-power goes (at a seeded disk operation); then the disk reboots with what survives, is checked, and the next life begins.
-Faults cease after nine tenths of the time; then everything dropped must get its outcome before the horizon.
+It is a ``Trial`` of the house: the same actors as in the daemon, a learner whose weights can be checked, people who
+drop files, and the promises of the house. The weather ceases after nine tenths of the time; then everything dropped
+must get its outcome before the horizon.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import random
+import math
+import re
 from collections import Counter
-from datetime import UTC, datetime, timedelta
-from typing import Literal
-from zoneinfo import ZoneInfo
+from collections.abc import Sequence
 
 import msgspec
 
 from actors.consolidator.merger import Merger
 from actors.trainer.engine import Engine
-from messages import (
-    BatchFailed,
-    BatchStarted,
-    BatchTrained,
-    ConsolidateNow,
-    GenerationCommitted,
-    InboxChanged,
-    NightCommitted,
-    PauseTraining,
-    ResumeTraining,
-)
-from runtime import Actor, ActorSystem, Child, MailboxSpec, OperatorError, durable, on
-from runtime.mailbox import Envelope
+from messages import ConsolidateNow, InboxChanged, PauseTraining, ResumeTraining
+from runtime import Branch, Child, MailboxSpec, OperatorError, durable
 from runtime.settings import Composed, compose
-from runtime.simulation import PowerLost, SimClock, SimDevice, SimDisk, SimLoop, SimWorkers
-from runtime.simulation.delivery import SeededDelivery
-from runtime.simulation.faults import SURVIVALS, Fault, IoError, NoSpace, PowerCut, ShortWrite
-from runtime.system import Probe
+from runtime.simulation.coverage import CrashPoints, Orders, plain
+from runtime.simulation.life import AT_REST, Life
+from runtime.simulation.strikes import Strike
+from runtime.simulation.trial import Trial, Violation
+from runtime.simulation.weather import Climate
 from runtime.trace_files import encode
 from tools.house import SECTIONS, house, silent_parts
-from tools.simulated_house import checkers
-from tools.simulated_house.checkers import Violation
+from tools.simulated_house.checkers import Evidence, house_checkers
+from tools.simulated_house.checkers.files import TRANSIENT
+from tools.simulated_house.checkers.training import OneEngine, Witness
 from tools.simulated_house.engine import PRISTINE, HashChainEngine
 from tools.simulated_house.merger import SimMerger
-from tools.simulated_house.people import DAY, HOUR, Deed, Plan, make_plan
+from tools.simulated_house.people import DAY, HOUR, Deed, make_plan
 
 CALM_FROM = 0.9
 HORIZON = 8 * HOUR
 """Virtual time after the plan's end in which everything dropped must have its outcome."""
-LIVES_MAX = 60
-AIMS = ("state/HEAD", "state/generations", "state/batches", "state/deltas", "trained/", "consolidated_models")
-ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
-EPOCHS = (
-    datetime(2026, 1, 10, 8, tzinfo=UTC),
-    datetime(2026, 3, 28, 20, tzinfo=UTC),
-    datetime(2026, 10, 24, 20, tzinfo=UTC),
+LIVES_A_DAY_MAX = 60
+AGAIN_SECONDS = 600.0
+"""After so long a person tries again to put a file on a disk that was full."""
+CLIMATE = Climate(
+    aims=(
+        "state/HEAD",
+        "state/generations",
+        "state/batches",
+        "state/deltas",
+        "trained/",
+        "rejected/",
+        "failed/",
+        "snapshots",
+        "current_model",
+        "consolidated_models",
+    ),
+    others={"engine": 0.01, "merge": 0.2},
 )
+_FILES = re.compile(r"[^/]+\.jsonl")
 
 # Slow timers: a quiet hour should cost few events, and events wake whoever is waited for.
 CONFIG = """
@@ -86,20 +85,8 @@ trace_on_disk = false
 """
 
 
-class Pace(msgspec.Struct, frozen=True):
-    """The longest a job on the disk, a job on the device and a message take, in virtual seconds."""
-
-    disk: float
-    device: float
-    delivery: float
-
-
-PACES = ((0.03, 0.125, 4.0), (0.03, 1.0, 8.0), (0.01, 0.125, 2.0))
-"""Each universe has its own: a race shows only where one side is slow and the other fast."""
-
-
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one seed. ``violation`` is empty when every promise held."""
+    """What became of one seed. ``violation`` is empty when every promise held; ``promise`` names the broken one."""
 
     seed: int
     days: float
@@ -108,345 +95,242 @@ class Outcome(msgspec.Struct, frozen=True):
     lives: int
     faults: dict[str, int]
     counts: dict[str, int]
-
-
-class Witness(Actor):
-    """Notes what the house announces, outside of any life, to hold it against the disk later."""
-
-    def __init__(self, notes: Notes) -> None:
-        self._notes = notes
-
-    @on
-    async def committed(self, done: GenerationCommitted) -> None:
-        self._notes.generation = done.generation
-
-    @on
-    async def night(self, done: NightCommitted) -> None:
-        self._notes.generation = done.generation
-        self._notes.ledger = (*self._notes.ledger, done.night)
-        self._notes.counts["nights"] += 1
-
-    @on
-    async def started(self, batch: BatchStarted) -> None:
-        if self._notes.in_training not in ("", batch.batch):
-            raise Violation(f"batch {batch.batch} began while {self._notes.in_training} was in training")
-        self._notes.in_training = batch.batch
-
-    @on
-    async def ended(self, batch: BatchTrained | BatchFailed) -> None:
-        if self._notes.in_training == batch.batch:
-            self._notes.in_training = ""
-            self._notes.counts["batches"] += 1
-
-
-class Notes:
-    """What outlives a life: announcements, faults injected, what people still have to do."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.deeds = list(plan.deeds)
-        self.generation = 0
-        self.ledger: tuple[str, ...] = ()
-        self.in_training = ""
-        self.arrived: set[str] = set()
-        self.uploading: dict[str, bytes] = {}
-        self.paused = False
-        self.faults: Counter[str] = Counter()
-        self.counts: Counter[str] = Counter()
+    promise: str = ""
+    strikes: tuple[Strike, ...] = ()
+    deeds: tuple[int, ...] = ()
+    crash_points: CrashPoints = msgspec.field(default_factory=CrashPoints)
+    orders: Orders = msgspec.field(default_factory=Orders)
 
 
 class Universe:
-    """Build with a seed, then ``run``."""
+    """Build with a seed, then ``run``.
 
-    def __init__(self, seed: int, days: float = 1.0, *, faults: bool = True) -> None:
+    Args:
+        seed: decides everything.
+        days: how long people come, and for nine tenths of it, how long there is weather.
+        faults: ``True`` for the seed's own weather, ``False`` for none, or exactly these.
+        without: groups of people's deeds that are left undone.
+        extra: more actors in the house: a plug-in that is to live through all this.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        days: float = 1.0,
+        *,
+        faults: bool | Sequence[Strike] = True,
+        without: tuple[int, ...] = (),
+        extra: tuple[Child, ...] = (),
+    ) -> None:
         self.seed = seed
         self.days = days
-        self._faulty = faults
-        self._chance = random.Random(f"universe/{seed}")  # noqa: S311 - chance, not secrets
-        self._plan = make_plan(seed, days)
-        self._notes = Notes(self._plan)
-        self._elapsed = 0.0
-        self._skew = 0.0
-        self._epoch = self._chance.choice(EPOCHS)
-        self._zone = ZoneInfo(self._chance.choice(ZONES))
-        self._trace = hashlib.sha256()
-        self._lives = 0
-        self._next_cut: int | None = None
-        self._aim, self._passes = "", 0
-        self._power_lost = False
-        self._loop: SimLoop | None = None
-        self.disk = SimDisk(now_ns=self._now_ns)
-        self._marks = {data: mark for mark, data in self._plan.contents.items()}
-        self._rates = self._draw_rates()
-        self._pace = Pace(*(self._chance.choice(longest) for longest in PACES))
+        self._extra = extra
+        plan = make_plan(seed, days)
+        self._groups = tuple(group for group in plan.groups if group not in without)
+        self._evidence = Evidence(plan.without(without))
+        given: Sequence[Strike] | None = None if faults is True else () if faults is False else faults
+        self._trial = Trial(
+            seed,
+            self._tree,
+            self._live_plan,
+            seconds=CALM_FROM * days * DAY,
+            horizon_seconds=(1 - CALM_FROM) * days * DAY + HORIZON + HOUR,
+            climate=CLIMATE,
+            faults=given,
+            checkers=house_checkers(self._evidence),
+            commit_path="state/HEAD",
+            between=self._between,
+            excuse=self._excused,
+            spared=("witness",),
+            place=place,
+            lives_max=LIVES_A_DAY_MAX * math.ceil(days),
+            record=lambda records: encode(records),  # noqa: PLW0108 - looked up here when called: a test listens in
+        )
         for folder in ("model", "inbox"):
-            durable.ensure_directory(self.disk, folder)
-            self.disk.fsync_dir(folder)
-        self.disk.person_put(PRISTINE, b"pristine")
-        self.disk.person_put("nightfold.toml", b"")
+            durable.ensure_directory(self._trial.disk, folder)
+            self._trial.disk.fsync_dir(folder)
+        self._trial.disk.person_put(PRISTINE, b"pristine")
+        self._trial.disk.person_put("nightfold.toml", b"")
 
     def run(self) -> Outcome:
         """Live until the plan is done and everything is checked."""
-        violation = ""
-        try:
-            while not self._live():
-                self._reboot()
-            # Once more, with nothing to do: what the last life could not clean up, the next start does.
-            self._reboot()
-            self._live()
-            self._check_end()
-        except Violation as broken:
-            violation = str(broken)
-        except (OSError, msgspec.MsgspecError) as broken:
-            violation = f"what lies on the disk cannot be read: {type(broken).__name__}: {broken}"
+        found = self._trial.run()
         return Outcome(
             seed=self.seed,
             days=self.days,
-            violation=violation,
-            trace=self._trace.hexdigest(),
-            lives=self._lives,
-            faults=dict(self._notes.faults),
-            counts=dict(self._notes.counts),
+            violation=found.violation,
+            trace=found.trace,
+            lives=found.lives,
+            faults=dict(sorted(Counter(map(kind_of, found.strikes)).items())),
+            counts=dict(self._evidence.counts),
+            promise=found.promise,
+            strikes=found.strikes,
+            deeds=self._groups,
+            crash_points=found.crash_points,
+            orders=found.orders,
         )
 
-    # Lives.
+    # The house.
 
-    def _live(self) -> bool:
-        """One life; ``True`` if it ended in order with the plan done."""
-        self._lives += 1
-        if self._lives > LIVES_MAX:
-            raise Violation(f"more than {LIVES_MAX} lives")
-        loop = SimLoop(
-            self.seed * 1000 + self._lives,
-            horizon=self.days * DAY + HORIZON - self._elapsed + HOUR,
-            epoch=self._epoch + timedelta(seconds=self._elapsed + self._skew),
-        )
-        self._loop = loop
-        self.disk.on_power_cut = loop.halt
-        self.disk.faults = self._fault
-        self._next_cut = self._draw_cut()
-        self._power_lost = False
-        try:
-            done = loop.run(self._life(loop))
-        except PowerLost:
-            self._power_lost = True
-            done = False
-        except (OperatorError, ExceptionGroup, RuntimeError) as error:
-            raise Violation(f"the daemon ended with {type(error).__name__}: {_innermost(error)}") from error
-        finally:
-            self._trace.update(loop.fingerprint().encode())
-            self._elapsed += loop.time()
-        return done
-
-    async def _life(self, loop: SimLoop) -> bool:
-        pace = self._pace
-        workers = SimWorkers(loop, longest_seconds=pace.disk)
-        chance = loop.random("engine")
+    def _tree(self, life: Life) -> Branch:
+        chance = life.random("engine")
+        engines = OneEngine(life.violate)
 
         def engine() -> Engine:
-            return HashChainEngine(self.disk, chance, lambda: self._trouble(chance, "engine"))
+            return HashChainEngine(life.disk, chance, lambda: life.unlucky("engine"), engines)
 
         def merger() -> Merger:
-            return SimMerger(self.disk, workers, chance, lambda: self._trouble(chance, "merge"))
+            return SimMerger(life.disk, life.workers, chance, lambda: life.unlucky("merge"))
 
-        witness = Child("witness", Witness, make=lambda: Witness(self._notes), mailbox=MailboxSpec(100_000))
-        system = ActorSystem(
-            house(_config(), silent_parts(engine, merger), extra=(witness,)),
-            clock=SimClock(loop, self._zone),
-            disk=self.disk,
-            workers=workers,
-            make_device=lambda name: SimDevice(loop, longest_seconds=pace.device, name=name),
-            delivery=SeededDelivery(loop, longest_seconds=pace.delivery),
-            seed=self.seed,
-            probe=self._sabotage(loop),
+        self._evidence.in_training = ""
+        witness = Child(
+            "witness",
+            Witness,
+            make=lambda: Witness(self._evidence, life.violate),
+            mailbox=MailboxSpec(100_000),
         )
-        self._notes.in_training = ""
-        people = asyncio.get_running_loop().create_task(self._live_plan(system, loop))
-        # Whatever ends the people's plan, a broken promise too, ends the life.
-        people.add_done_callback(lambda _: system.stop("the people left"))
-        await system.run()
-        self._trace.update(encode(system.trace.since(0)))
-        return people.result()
+        return house(_config(), silent_parts(engine, merger), extra=(witness, *self._extra))
 
-    async def _live_plan(self, system: ActorSystem, loop: SimLoop) -> bool:
-        """Do what is due, then wait until everything has its outcome; ends by stopping the daemon in order."""
-        await asyncio.sleep(1.0)
-        if self._notes.paused:
-            await system.send(PauseTraining())
-        while self._notes.deeds:
-            deed = self._notes.deeds[0]
-            await asyncio.sleep(max(0.0, deed.at - self._elapsed - loop.time()))
-            self._notes.deeds.pop(0)
+    def _excused(self, error: BaseException) -> bool:
+        """A load that fails again and again ends the daemon; so often must the engine really have failed."""
+        transient = isinstance(error, OperatorError) and error.code in TRANSIENT
+        return transient and self._trial.struck_lately(AGAIN_SECONDS) >= 3
+
+    # The people.
+
+    async def _live_plan(self, life: Life) -> bool:
+        """Do what is due, then wait until everything has its outcome."""
+        notes = self._evidence
+        await life.sleep(1.0)
+        if notes.paused:
+            await life.system.send(PauseTraining())
+        while notes.deeds:
+            deed = notes.deeds[0]
+            await life.sleep_until(deed.at)
+            notes.deeds.pop(0)
             if deed.act == "restart":
-                system.stop("restart")
                 return False
-            await self._do(deed, system, loop)
-        await asyncio.sleep(max(0.0, self.days * DAY - self._elapsed - loop.time()))
-        give_up_at = loop.time() + HORIZON
-        while not (self._all_filed() and all(cell.state == "running" for cell in system.cells.values())):
-            if loop.time() > give_up_at:
-                names = ", ".join(self.disk.listdir("inbox") + self.disk.listdir("state/batches"))
-                raise Violation(f"within {HORIZON / HOUR:.0f} h of calm these got no outcome: {names}")
-            await asyncio.sleep(60.0)
-        system.stop("the plan is done")
+            await self._do(deed, life)
+        await life.sleep_until(self.days * DAY)
+        give_up_at = life.seconds + HORIZON
+        while not (self._all_filed(life) and all(cell.state in AT_REST for cell in life.system.cells.values())):
+            if life.seconds > give_up_at:
+                names = ", ".join(life.disk.listdir("inbox") + life.disk.listdir("state/batches"))
+                why = f"within {HORIZON / HOUR:.0f} h of calm these got no outcome: {names}"
+                self._trial.note_violation("everything dropped gets its outcome", why)
+                raise Violation(why)
+            await life.sleep(60.0)
         return True
 
-    def _all_filed(self) -> bool:
-        waiting = [name for name in self.disk.listdir("inbox") if name.endswith(".jsonl")]
-        return not waiting and not [name for name in self.disk.listdir("state/batches") if name.isdigit()]
+    def _all_filed(self, life: Life) -> bool:
+        waiting = [name for name in life.disk.listdir("inbox") if name.endswith(".jsonl")]
+        return not waiting and not [name for name in life.disk.listdir("state/batches") if name.isdigit()]
 
-    async def _do(self, deed: Deed, system: ActorSystem, loop: SimLoop) -> None:
+    async def _do(self, deed: Deed, life: Life) -> None:
+        system, notes = life.system, self._evidence
         match deed.act:
-            case "drop":
-                self._drop(deed)
+            case "drop" | "replace" | "upload_begin" | "upload_more":
+                try:
+                    self._put(deed, life)
+                except OSError:
+                    self._try_again(deed, life)
+                    return
+                if deed.act in ("drop", "replace"):
+                    await system.send(InboxChanged())
+            case "upload_end" if deed.name in notes.uploading:
+                life.disk.end_person_write(f"inbox/{deed.name}")
+                notes.arrived[notes.marks[notes.uploading.pop(deed.name)]] += 1
                 await system.send(InboxChanged())
-            case "upload_begin":
-                self.disk.begin_person_write(f"inbox/{deed.name}", anew=True)
-                self._notes.uploading[deed.name] = b""
-            case "upload_more":
-                self.disk.person_write(f"inbox/{deed.name}", deed.data)
-                self._notes.uploading[deed.name] += deed.data
-            case "upload_end":
-                self.disk.end_person_write(f"inbox/{deed.name}")
-                self._notes.arrived.add(self._marks[self._notes.uploading.pop(deed.name)])
-                await system.send(InboxChanged())
+            case "take_back":
+                self._take_back(deed.name, life)
             case "pause":
-                self._notes.paused = True
+                notes.paused = True
                 await system.send(PauseTraining())
             case "resume":
-                self._notes.paused = False
+                notes.paused = False
                 await system.send(ResumeTraining())
             case "consolidate":
                 await system.send(ConsolidateNow())
             case "jump":
-                self._skew += deed.seconds
-                loop.jump_wall_clock(deed.seconds)
+                life.jump_clock(deed.seconds)
 
-    def _drop(self, deed: Deed) -> None:
-        mark = self._marks[deed.data]
-        taken = self.disk.stat(f"inbox/{deed.name}") is not None
-        self.disk.person_put(f"inbox/{mark}.jsonl" if taken else f"inbox/{deed.name}", deed.data)
-        self._notes.arrived.add(mark)
+    def _put(self, deed: Deed, life: Life) -> None:
+        disk, notes, path = life.disk, self._evidence, f"inbox/{deed.name}"
+        if deed.act == "upload_more":
+            if deed.name in notes.uploading:
+                disk.person_write(path, deed.data)
+                notes.uploading[deed.name] += deed.data
+            return
+        if deed.act == "upload_begin":
+            disk.begin_person_write(path, anew=True)
+            notes.uploading[deed.name] = b""
+            return
+        if disk.free_bytes() < len(deed.data):
+            raise OSError("no room for this file")
+        mark = notes.marks[deed.data]
+        if deed.act == "replace":
+            self._take_back(deed.name, life)
+        if disk.stat(path) is not None:  # another file of this name, or one that is being uploaded
+            path = f"inbox/{mark}-{round(deed.at)}.jsonl"
+        disk.person_put(path, deed.data)
+        notes.arrived[mark] += 1
 
-    # What goes wrong.
+    def _take_back(self, name: str, life: Life) -> None:
+        """A person removes a file that is whole and not claimed yet."""
+        path, notes = f"inbox/{name}", self._evidence
+        if name not in notes.uploading and life.disk.stat(path) is not None:
+            notes.arrived[notes.marks[life.disk.read(path)]] -= 1
+            life.disk.person_remove(path)
 
-    def _draw_rates(self) -> dict[str, float]:
-        """How often each kind of fault comes, per occasion: other seeds, other weather."""
-        level = self._chance.choice((0.0, 0.3, 1.0, 3.0)) if self._faulty else 0.0
-        return {
-            "engine": 0.01 * level,
-            "merge": 0.2 * level,
-            "crash": 0.001 * level,
-            "io": 0.002 * level,
-            "cut": level,
-        }
+    def _try_again(self, deed: Deed, life: Life) -> None:
+        """The disk is full: this deed, and what belongs to it, a little later."""
+        later = life.seconds + AGAIN_SECONDS - deed.at
+        rest = [one for one in self._evidence.deeds if one.group == deed.group]
+        others = [one for one in self._evidence.deeds if one.group != deed.group]
+        moved = [msgspec.structs.replace(one, at=one.at + later) for one in (deed, *rest)]
+        self._evidence.deeds = sorted([*others, *moved], key=lambda one: one.at)
 
-    @property
-    def _calm(self) -> bool:
-        now = self._elapsed + (self._loop.time() if self._loop else 0.0)
-        return now > CALM_FROM * self.days * DAY
-
-    def _trouble(self, chance: random.Random, kind: str) -> bool:
-        happens = chance.random() < self._rates[kind] and not self._calm
-        self._notes.faults[kind] += happens
-        return happens
-
-    def _draw_cut(self) -> int | None:
-        """After how many more disk operations the power goes in this life, if it does.
-
-        Half of the cuts are aimed: they come within a few operations of something being done in one place, for what a
-        protocol leaves behind when it is cut between two others is rarely hit by chance.
-        """
-        self._aim, self._passes = "", 0
-        if self._chance.random() > 0.35 * self._rates["cut"]:
-            return None
-        if self._chance.random() < 0.5:
-            self._aim, self._passes = self._chance.choice(AIMS), int(self._chance.expovariate(1 / 8.0))
-            return None
-        return self.disk.operations + int(self._chance.expovariate(1 / 300.0)) + 1
-
-    def _take_aim(self, number: int, path: str) -> None:
-        """Set the cut once the aimed place has been passed often enough."""
-        if self._aim and path.startswith(self._aim):
-            self._passes -= 1
-            if self._passes < 0:
-                self._aim = ""
-                self._next_cut = number + self._chance.randint(0, 6)
-
-    def _fault(self, number: int, _operation: str, path: str) -> Fault | None:
-        if self._calm:
-            return None
-        self._take_aim(number, path)
-        if self._next_cut is not None and number >= self._next_cut:
-            self._next_cut = None
-            survival = self._chance.choice(SURVIVALS)
-            self._notes.faults[f"power cut, {survival}"] += 1
-            return PowerCut(survival, seed=self._chance.getrandbits(32), halfway=self._chance.random() < 0.5)
-        if self._chance.random() < self._rates["io"]:
-            fault = self._chance.choice((NoSpace(), ShortWrite(), IoError()))
-            self._notes.faults[type(fault).__name__] += 1
-            return fault
-        return None
-
-    def _sabotage(self, loop: SimLoop) -> Probe:
-        """Any actor may crash over any message, before or after having handled it."""
-        chance = loop.random("sabotage")
-
-        def sabotage(actor: str, envelope: Envelope, moment: Literal["before", "after"]) -> None:
-            if actor != "witness" and chance.random() < self._rates["crash"] / 2 and not self._calm:
-                self._notes.faults[f"{actor} crashes"] += 1
-                raise RuntimeError(f"sabotage {moment} {type(envelope.message).__name__}")
-
-        return sabotage
-
-    # Between lives.
-
-    def _reboot(self) -> None:
-        """The power is back (or the daemon was stopped in order): what must hold now, holds."""
-        if self._power_lost:
-            self.disk = self.disk.reboot()
-        self.disk.faults = None
-        down = self._chance.choice((1.0, 60.0, HOUR))
-        self._elapsed += down
-        self._loop = None
-        head = checkers.head_always_loads(self.disk)
-        checkers.acknowledged_is_durable(head, self._notes.generation, self._notes.ledger)
-        # A commit may have come through whose announcement did not; from now on it must stay.
-        self._notes.ledger = head.ledger if head else ()
-        checkers.each_file_is_in_one_place(self.disk, self._plan.contents, self._notes.arrived)
-        for name in sorted(self._notes.uploading):
+    def _between(self, ending: str) -> None:
+        """What becomes of uploads while the daemon is down."""
+        disk, notes = self._trial.disk, self._evidence
+        for name in sorted(notes.uploading):
+            if ending != "cut":
+                disk.begin_person_write(f"inbox/{name}")  # whoever sends it does not notice
+                continue
             # The upload died with the machine; its sender begins again, and has the whole file this time.
-            if self.disk.stat(f"inbox/{name}") is not None:
-                self.disk.person_remove(f"inbox/{name}")
-            rest = [deed for deed in self._notes.deeds if deed.name == name]
-            whole = self._notes.uploading[name] + b"".join(deed.data for deed in rest)
-            self._notes.deeds = [deed for deed in self._notes.deeds if deed.name != name]
-            self._notes.deeds.insert(0, Deed(self._elapsed, "drop", name, whole))
-        self._notes.uploading.clear()
+            disk.person_remove(f"inbox/{name}")
+            rest = [deed for deed in notes.deeds if deed.name == name and deed.act == "upload_more"]
+            whole = notes.uploading.pop(name) + b"".join(deed.data for deed in rest)
+            notes.deeds = [deed for deed in notes.deeds if deed.name != name or not deed.act.startswith("upload")]
+            notes.deeds.insert(0, Deed(self._trial.elapsed, "drop", name, whole))
 
-    def _check_end(self) -> None:
-        """The daemon has stopped in order after a calm time."""
-        disk, notes = self.disk, self._notes
-        head = checkers.head_always_loads(disk)
-        checkers.acknowledged_is_durable(head, notes.generation, notes.ledger)
-        checkers.each_file_is_in_one_place(disk, self._plan.contents, notes.arrived)
-        checkers.everything_has_its_outcome(disk, self._plan.contents, notes.arrived)
-        if head is not None:
-            checkers.one_night_a_date(head)
-        checkers.learning_is_exact(disk)
-        checkers.no_leftovers(disk)
-        checkers.status_is_true(disk)
 
-    def _now_ns(self) -> int:
-        if self._loop is not None:
-            return self._loop.wall_ns()
-        return int((self._epoch + timedelta(seconds=self._elapsed + self._skew)).timestamp()) * 1_000_000_000
+def kind_of(strike: Strike) -> str:
+    """How a strike is counted."""
+    match strike.kind:
+        case "cut":
+            return f"power cut, {strike.how.partition('.')[0]}"
+        case "crash":
+            return f"{strike.where.partition(' ')[0]} crashes"
+    return strike.kind
+
+
+_HIDDEN = {
+    durable.hidden(path, "tmp"): f"{path}.tmp"
+    for path in (
+        "state/HEAD",
+        "state/batches/LAST",
+        "status/training_status.json",
+        "status/actors.json",
+        "current_model",
+    )
+}
+
+
+def place(path: str) -> str:
+    """A path in a home without what people and the calendar put into it."""
+    return _HIDDEN.get(path) or plain(_FILES.sub("FILE.jsonl", path))
 
 
 def _config() -> Composed:
     return compose(CONFIG, SECTIONS, file="simulation")
-
-
-def _innermost(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"

@@ -1,13 +1,14 @@
-"""One batch's way through the house: which messages were about it, and which came of which.
+"""One batch's way through the house, from drop to commit: which messages were about it, and which came of which.
 
 Pure cause would lead on into the next batch, for the message that ends one begins another. So a message belongs to a
-batch by what it says, and stands below the nearest of its causes that belongs too.
+batch by what it says, and stands below the nearest of its causes that belongs too. A batch may take several lives of
+the daemon: each is a part of the story, and between two it is told how the one ended and where the next went on.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -36,14 +37,19 @@ class Node(msgspec.Struct):
         return self.deliveries[0].sent_at
 
 
+class Part(msgspec.Struct):
+    """What one life of the daemon did about the batch, in the order the messages were sent."""
+
+    run: Run
+    deliveries: list[Delivery]
+
+
 class Story(msgspec.Struct):
-    """``batch`` with the name it was dropped under, and its messages in the order they were sent."""
+    """``batch`` with the name it was dropped under, and its parts, oldest first; at least one."""
 
     batch: str
     name: str
-    run: Run
-    deliveries: list[Delivery]
-    earlier_runs: int
+    parts: list[Part]
 
 
 def find_story(runs: list[Run], wanted: str) -> Story:
@@ -53,26 +59,27 @@ def find_story(runs: list[Run], wanted: str) -> Story:
         OperatorError: NF-CONF-011, no record is about it.
     """
     file_name = wanted.rpartition("/")[2]
-    found: tuple[int, str, str] | None = None
-    for place, run in enumerate(runs):
+    found: tuple[str, str] | None = None
+    for run in runs:
         for delivery in run.deliveries.values():
             if delivery.type not in ("BatchClaimed", "BatchFiled"):
                 continue
             batch, name = str(delivery.field("batch")), str(delivery.field("name"))
             filed_as = str(delivery.field("path") or "").rpartition("/")[2]
             if (wanted.isdecimal() and batch == f"{int(wanted):06d}") or (file_name in ("", name, filed_as)):
-                found = (place, batch, name)
+                found = (batch, name)
     if found is None:
-        known = sorted({str(d.field("batch")) for run in runs for d in run.deliveries.values() if d.field("batch")})
+        known = {batch: name for run in runs for batch, name in run.batches.items()}
+        newest = ", ".join(f"{batch} {brief_name(known[batch])}" for batch in sorted(known)[-5:])
         raise OperatorError(
             "NF-CONF-011",
             f"the trace knows nothing of a batch called {wanted!r}" if wanted else "the trace holds no batch",
-            hint=f"it knows of {', '.join(known[-5:])}" if known else "nothing was dropped since the trace began",
+            hint=f"it knows of {newest}" if known else "nothing was dropped since the trace began",
             exit_code=EXIT_FAILED,
         )
-    place, batch, name = found
-    about = [_of_batch(run, batch) for run in runs]
-    return Story(batch, name, runs[place], about[place], sum(bool(one) for one in about[:place]))
+    batch, name = found
+    parts = [Part(run, _of_batch(run, batch)) for run in runs if run.batches.get(batch, name) == name]
+    return Story(batch, name, [part for part in parts if part.deliveries])
 
 
 def _of_batch(run: Run, batch: str) -> list[Delivery]:
@@ -81,7 +88,27 @@ def _of_batch(run: Run, batch: str) -> list[Delivery]:
         for delivery in run.deliveries.values()
         if delivery.field("ticket") and (subject := _subject(delivery, {}))
     }
-    return [delivery for delivery in run.deliveries.values() if _subject(delivery, tickets) == batch]
+    about = [delivery for delivery in run.deliveries.values() if _subject(delivery, tickets) == batch]
+    return [*_the_drop(run, about), *about]
+
+
+def _the_drop(run: Run, about: list[Delivery]) -> list[Delivery]:
+    """How the file was first seen: the survey that named it, if it had to wait there, and what led to its claim."""
+    claimed = next((delivery for delivery in about if delivery.type == "BatchClaimed"), None)
+    if claimed is None or not claimed.cause or claimed.cause not in run.deliveries:
+        return []  # taken up again by a daemon that was started anew
+    name = claimed.field("name")
+    seen: Delivery | None = None
+    for delivery in run.deliveries.values():
+        if delivery.id >= claimed.id:
+            break
+        if delivery.type == "BatchClaimed" and delivery.field("name") == name:
+            seen = None  # that was an earlier file of this name
+        if delivery.type == "InboxSurveyed":
+            named = name in (*(delivery.field("waiting") or ()), *(delivery.field("unready") or ()))
+            seen = (seen or delivery) if named else None
+    cause = run.deliveries[claimed.cause]
+    return [cause] if seen is None else [seen, cause]
 
 
 def _subject(delivery: Delivery, tickets: dict[Any, str]) -> str:
@@ -99,11 +126,11 @@ def _subject(delivery: Delivery, tickets: dict[Any, str]) -> str:
     return tickets.get(delivery.field("ticket"), "")
 
 
-def tree(story: Story) -> list[Node]:
-    """The messages as a forest, collapsed where they repeat themselves."""
+def tree(part: Part) -> list[Node]:
+    """The messages of one life as a forest, collapsed where they repeat themselves."""
     nodes: list[Node] = []
     node_of: dict[int, Node] = {}
-    for delivery in story.deliveries:
+    for delivery in part.deliveries:
         last = nodes[-1] if nodes else None
         if last is not None and _same_message(last.deliveries[-1], delivery):
             last.deliveries.append(delivery)
@@ -114,7 +141,7 @@ def tree(story: Story) -> list[Node]:
         node_of[delivery.id] = node
     roots: list[Node] = []
     for node in nodes:
-        parent = _nearest(story.run, node.deliveries[0].cause, node_of)
+        parent = _nearest(part.run, node.deliveries[0].cause, node_of)
         if parent is not None and parent.type == node.type == CHAINED:
             _join(parent, node)
             for delivery in node.deliveries:
@@ -166,17 +193,66 @@ def _collapsed(node: Node) -> Node:
 
 
 def show(story: Story) -> Iterator[str]:
-    """The story as an indented tree, one line a message."""
-    began = story.deliveries[0].sent_at
-    last = story.deliveries[-1]
-    wall = story.run.wall(began)
+    """The story as indented trees, one for each life of the daemon, one line a message."""
+    first = story.parts[0]
+    wall = first.run.wall(first.deliveries[0].sent_at)
     when = f"  from {wall:%Y-%m-%d %H:%M:%S}" if wall else ""
-    took = seconds((last.done_at or last.sent_at) - began)
-    yield f"batch {story.batch}  {brief_name(story.name)}{when}  {took} in all"
-    if story.earlier_runs:
-        yield f"  the daemon was restarted over it: {story.earlier_runs} earlier run(s) recorded a part, not shown"
-    for root in tree(story):
-        yield from _lines(root, began, 0)
+    end = story.parts[-1].deliveries[-1]
+    took = seconds(since(story, story.parts[-1], end.done_at or end.sent_at))
+    lives = f" over {len(story.parts)} lives of the daemon" if len(story.parts) > 1 else ""
+    yield f"batch {story.batch}  {brief_name(story.name)}{when}  {took} in all{lives}"
+    for place, part in enumerate(story.parts):
+        if place:
+            yield from (f"{'':>10}  -- {words}" for words in between(story, place))
+        for root in tree(part):
+            yield from _lines(root, lambda at, part=part: since(story, part, at), 0)  # type: ignore[misc]
+    last = story.parts[-1]
+    if last.run.end == "killed" and not any(delivery.type == "BatchFiled" for delivery in last.deliveries):
+        yield f"{'':>10}  -- {_death(last)}; no later life knows of the batch"
+
+
+def since(story: Story, part: Part, at: float) -> float:
+    """Seconds from the story's beginning to a moment of a part of it. Lives have no clock in common but the wall's."""
+    first = story.parts[0]
+    began = first.deliveries[0].sent_at
+    if part is first:
+        return at - began
+    here, there = first.run.wall(began), part.run.wall(at)
+    return (there - here).total_seconds() if here is not None and there is not None else at - began
+
+
+def between(story: Story, place: int) -> list[str]:
+    """What is to be said before the part at ``place``: how the life before ended, and where this one goes on."""
+    before, part = story.parts[place - 1], story.parts[place]
+    away = since(story, part, part.run.records[0].at) - since(story, before, before.run.records[-1].at)
+    others = part.run.number - before.run.number - 1
+    meanwhile = f", after {others} lives that did nothing about it" if others else ""
+    went_on = next((d for d in part.deliveries if d.type == "BatchStarted"), None)
+    place_in_batch = f" at step {went_on.field('step')} of {went_on.field('steps')}" if went_on is not None else ""
+    began = part.run.began
+    clock = f" at {began:%H:%M:%S}" if began else ""
+    return [
+        f"{_death(before)}",
+        f"started again{clock}, {seconds(max(0.0, away))} later{meanwhile} (run {part.run.number})"
+        + (f"; the batch goes on{place_in_batch}" if place_in_batch else ""),
+    ]
+
+
+def _death(part: Part) -> str:
+    """How a life ended, and how far the batch had come."""
+    moment = part.run.ended
+    clock = f" at {moment:%H:%M:%S}" if moment else ""
+    words = {
+        "killed": f"the daemon died here: killed, or the power went; its last record is of{clock.replace(' at', '')}",
+        "gave up": f"the daemon gave up{clock}",
+        "stopped": f"the daemon was stopped{clock}",
+        "still running": "the daemon still runs",
+    }[part.run.end]
+    newest = {delivery.type: delivery for delivery in part.deliveries}
+    progress, commit = newest.get("TrainingProgress"), newest.get("GenerationCommitted")
+    reached = f", after step {progress.field('step')} of {progress.field('steps')}" if progress else ""
+    kept = f"; generation {commit.field('generation')} is the last committed of it" if commit else ""
+    return f"{words}{reached}{kept} (run {part.run.number})"
 
 
 def brief_name(name: str) -> str:
@@ -184,7 +260,7 @@ def brief_name(name: str) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in name)
 
 
-def _lines(node: Node, began: float, depth: int) -> Iterator[str]:
+def _lines(node: Node, since_drop: Callable[[float], float], depth: int) -> Iterator[str]:
     times = f" ({node.messages} times)" if node.messages > 1 else ""
     recipients = list(dict.fromkeys(delivery.recipient for delivery in node.deliveries))
     workers = [name for name in recipients if not is_observer(name)]
@@ -192,11 +268,12 @@ def _lines(node: Node, began: float, depth: int) -> Iterator[str]:
     others = f" (+ {len(recipients) - len(workers)} observer)" if workers and len(recipients) > len(workers) else ""
     words = f"{node.type}{times}  {node.sender} → {', '.join(shown)}{others}"
     if node.messages == 1:
-        told = brief(node.deliveries[0].body)
-        words += f"  {told}" if told and depth == 0 else ""
-    yield f"{f'+{node.at - began:.3f}':>10}  {'  ' * depth}{words}  [{_timing(node, shown)}]"
+        # Below the first line the batch's own names are known.
+        told = brief(node.deliveries[0].body, leave_out=() if depth == 0 else ("batch", "name", "path"))
+        words += f"  {told}" if told else ""
+    yield f"{f'+{since_drop(node.at):.3f}':>10}  {'  ' * depth}{words}  [{_timing(node, shown)}]"
     for child in node.children:
-        yield from _lines(child, began, depth + 1)
+        yield from _lines(child, since_drop, depth + 1)
 
 
 def _timing(node: Node, shown: list[str]) -> str:

@@ -1,22 +1,111 @@
-"""The trace as it grows: one line for each message that is sent, and for whatever went wrong."""
+"""The trace as it grows: one line for each message that is sent, and for whatever went wrong.
+
+From the living daemon over its control socket, some hundredths of a second after it happened and whether or not it is
+written to disk. Where nobody answers there, from what is on disk.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+import msgspec
+
 from runtime import trace_files
+from runtime.control_socket import Ended, Frames, Missed, Reached, TraceStream, Unreachable
 from runtime.disk import Disk
+from runtime.errors import EXIT_DONE, EXIT_FAILED, OperatorError
 from runtime.home_lock import living_pid
 from runtime.trace import Record
-from tools.trace_views.recorded import FOLDER, Run, brief, runs
+from tools.trace_views.recorded import FOLDER, Run, brief, read_runs, runs
 
 POLL_SECONDS = 0.5
 LINES_BEFORE = 40
 """How much of the past a terminal is shown before it follows."""
+RECORDS_BEFORE = 20 * LINES_BEFORE
+"""So many records hold so many lines: of a message sent to one who has a job done, one in five is a line."""
 TOLD = ("sent", "crashed", "dead", "dropped", "failed", "started", "stopped")
+
+
+def tail(home: Path, out: TextIO, *, follow: bool = False) -> int:
+    """Print the trace; on a terminal, or if asked to, follow it until Ctrl-C or until the daemon ends.
+
+    A terminal that follows is shown the newest of the past, anything else all that is known. Returns the exit code: 1
+    if the daemon is gone without a word.
+    """
+    follow = follow or out.isatty()
+    try:
+        stream = TraceStream(home, last=RECORDS_BEFORE if out.isatty() else None, follow=follow)
+    except Unreachable as why:
+        if living_pid(home) is not None:
+            print(f"the daemon does not answer ({why}); this is what it writes to disk:", file=sys.stderr)
+        _tail_disk(home, out, follow)
+        return EXIT_DONE
+    with stream:
+        return _tail_stream(home, stream, out, follow)
+
+
+# From the daemon itself.
+
+
+def _tail_stream(home: Path, stream: TraceStream, out: TextIO, follow: bool) -> int:
+    anchor = Record(0, stream.clock[0], "clock", 0, 0, "", "", "", 0, 0, trace_files.Body("", stream.clock[1]))
+    parts = iter(stream)
+    past: list[Record] = []
+    ended: Ended | None = None
+    while ended is None:
+        match part := next(parts):
+            case Frames():
+                past += trace_files.decode(part.data)
+            case Reached():
+                break
+            case Ended():
+                ended = part
+    known = [] if out.isatty() else _only_on_disk(home, past)
+    lines = [line for run in known for line in _lines(run, run.records)]
+    lines += _lines(Run([*past, anchor]), past)
+    for line in lines[-LINES_BEFORE:] if out.isatty() else lines:
+        print(line, file=out)
+    run = Run([anchor])
+    while ended is None:
+        out.flush()
+        match part := next(parts):
+            case Frames():
+                fresh = list(trace_files.decode(part.data))
+                run = Run([*_anchors(run.records), *fresh])
+                for line in _lines(run, fresh):
+                    print(line, file=out)
+            case Missed():
+                print(f"… {part.records} records came faster than they were read here …", file=out)
+            case Ended():
+                ended = part
+    out.flush()
+    if follow:
+        print(ended.why if ended.orderly else "the daemon is gone without a word", file=sys.stderr)
+    return EXIT_DONE if ended.orderly else EXIT_FAILED
+
+
+def _only_on_disk(home: Path, held: list[Record]) -> list[Run]:
+    """What was recorded before the oldest record that the daemon still holds, in this life of it and before."""
+    try:
+        written = read_runs(home)
+    except OperatorError:
+        return []  # nothing is
+    if not held:
+        return written
+    moments = {record.number: record.at for record in held}
+    last = written[-1].records
+    if any(moments.get(record.number) == record.at for record in last):
+        written[-1] = Run([record for record in last if record.number < held[0].number])
+    return written
+
+
+# From disk.
 
 
 class Follower:
@@ -35,21 +124,22 @@ class Follower:
             if found is None or found.size <= self._read[path]:
                 continue
             data = self._disk.read(path)[self._read[path] :]
-            yield from trace_files.decode(data)
+            # A power cut may have left zeros in the middle: what stands before them is told.
+            with contextlib.suppress(msgspec.DecodeError):
+                yield from trace_files.decode(data)
             self._read[path] += trace_files.whole_frames(data)
 
 
-def tail(home: Path, out: TextIO) -> None:
-    """Print the trace; on a terminal and while the daemon lives, follow it until Ctrl-C or until it stops."""
+def _tail_disk(home: Path, out: TextIO, follow: bool) -> None:
     follower = Follower(Disk(home))
-    follow = out.isatty()
     living = living_pid(home) is not None
     past = runs(follower.fresh())
-    lines = [line for run in past for line in _lines(run, run.records)]
-    for line in lines[-LINES_BEFORE:] if follow else lines:
+    told = (line for run in past for line in _lines(run, run.records))
+    for line in deque(told, maxlen=LINES_BEFORE) if out.isatty() else told:
         print(line, file=out)
     run = past[-1] if past else Run([])
     while follow and living:
+        out.flush()
         time.sleep(POLL_SECONDS)
         living = living_pid(home) is not None
         fresh = list(follower.fresh())
@@ -58,7 +148,10 @@ def tail(home: Path, out: TextIO) -> None:
         run = Run([*_anchors(run.records), *fresh]) if fresh else run
         for line in _lines(run, fresh):
             print(line, file=out)
-        out.flush()
+    out.flush()
+
+
+# A line.
 
 
 def _anchors(records: list[Record]) -> list[Record]:

@@ -248,7 +248,16 @@ def test_counts_are_of_files_in_their_last_places_each_once() -> None:
     rejected = msgspec.structs.replace(FILED, folder="rejected", path="rejected/a.jsonl")
     failed = msgspec.structs.replace(FILED, folder="failed", path="failed/a.jsonl")
     again = msgspec.structs.replace(FILED, path="")
-    assert folded(FILED, FILED, rejected, failed, again).counts == Counts(trained=2, rejected=1, failed=1)
+    second = msgspec.structs.replace(FILED, path="trained/a.2.jsonl")
+    assert folded(FILED, second, rejected, failed, again).counts == Counts(trained=2, rejected=1, failed=1)
+
+
+def test_a_file_whose_filing_is_told_twice_counts_once() -> None:
+    folder = Folder(Page())
+    folder.found(["trained/a.jsonl"])  # it lay there when the reporter began, and its message still waited
+    folder.fold(FILED, "now")
+    folder.fold(FILED, "now")  # a power cut made the InboxWatcher file it again
+    assert folder.page.counts == Counts(trained=1)
 
 
 def test_disk_is_what_was_measured() -> None:

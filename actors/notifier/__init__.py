@@ -1,0 +1,1 @@
+"""A plug-in that tells people: see ``actors.notifier.actor``."""

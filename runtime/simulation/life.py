@@ -1,0 +1,319 @@
+"""One life of a simulated program: its loop and doors, the actors behind them, and what goes wrong while they live.
+
+Everything an actor does is attributed to it: ``ACTING`` holds its name wherever its code runs, in its handlers, its
+jobs and its device, so that a write can be laid at somebody's door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from runtime.actor import Actor, Tick
+from runtime.mailbox import Envelope
+from runtime.simulation.clock import SimClock
+from runtime.simulation.coverage import name_of
+from runtime.simulation.delivery import SeededDelivery
+from runtime.simulation.disk import SimDisk
+from runtime.simulation.faults import Fault
+from runtime.simulation.loop import SimLoop
+from runtime.simulation.strikes import Strike
+from runtime.simulation.weather import NEVER, Channel
+from runtime.simulation.workers import JobTrouble, SimDevice, SimWorkers
+from runtime.system import ActorSystem
+from runtime.tree import Branch, Child
+
+if TYPE_CHECKING:
+    from runtime.simulation.trial import Trial
+
+ACTING: ContextVar[str] = ContextVar("acting", default="")
+"""The actor whose code runs; ``""`` outside of any."""
+QUIET_SECONDS = 180.0
+"""A moment is quiet when for so long nothing was handled but ticks, and nothing went wrong."""
+QUIET_LOOK_SECONDS = 900.0
+AT_REST = ("running", "stopped", "disabled")
+"""States of a cell that is not on its way to another."""
+
+
+class Broken(BaseException):
+    """A promise was found broken in the middle of a life: the loop halts with this, and nobody may catch it."""
+
+
+class Life:
+    """What a tree, a scenario and a checker may use of the life they are in.
+
+    Attributes:
+        number: counted from 1.
+        began: the universe's seconds at which it began.
+        loop, disk, clock, workers, system: the doors, and who lives behind them.
+        operations: mutating operations on the disk in this life.
+        ended_by: ``kill`` or ``cut`` once that has ended it.
+    """
+
+    system: ActorSystem
+
+    def __init__(self, trial: Trial, number: int) -> None:
+        self.trial = trial
+        self.number = number
+        self.began = trial.elapsed
+        self.loop = SimLoop(
+            trial.seed * 1000 + number, horizon=trial.seconds_left + trial.horizon_seconds, epoch=trial.wall_epoch
+        )
+        self.disk: SimDisk = trial.disk
+        self.clock = SimClock(self.loop, trial.zone)
+        self.workers = SimWorkers(self.loop, longest_seconds=trial.pace.disk)
+        self.operations = 0
+        self.ended_by: Literal["", "kill", "cut"] = ""
+        self._moments = self._jobs = 0
+        self._device_jobs = 0
+        self._channels: dict[str, Channel] = {}
+        self._counts: dict[str, int] = {}
+        self._cuts, self._io, self._crashes = (self._channel(name) for name in ("cut", "io", "crash"))
+        self._passed = trial.crash_points.passed
+        self._orders = trial.orders.seen
+        self._written: set[tuple[str, str, str]] = trial.written
+        self._before: dict[str, str] = {}
+        self._busy_until = 0.0
+
+    # For those who write trials.
+
+    @property
+    def seconds(self) -> float:
+        """Virtual seconds since the universe began."""
+        return self.began + self.loop.time()
+
+    @property
+    def calm(self) -> bool:
+        """Has the weather ceased?"""
+        return self.seconds > self.trial.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        await asyncio.sleep(seconds)
+
+    async def sleep_until(self, at: float) -> None:
+        """Let time pass until so many seconds since the universe began."""
+        await asyncio.sleep(max(0.0, at - self.seconds))
+
+    def random(self, name: str) -> random.Random:
+        """A stream of chance of this life."""
+        return self.loop.random(name)
+
+    def unlucky(self, kind: str, where: str = "") -> bool:
+        """Does a trouble of the trial's own (``Climate.others``) strike here?"""
+        count = self._counts[kind] = self._counts.get(kind, 0) + 1
+        return self._struck(self._channel(kind), count, where) is not None
+
+    def jump_clock(self, seconds: float) -> None:
+        """Set the wall clock forward or back, for good."""
+        self.trial.skew += seconds
+        self.loop.jump_wall_clock(seconds)
+
+    def violate(self, promise: str, why: str) -> None:
+        """A promise is broken: end the universe here. For code inside of actors, whose exceptions are only crashes."""
+        self.trial.note_violation(promise, why)
+        self.loop.halt(Broken(why))
+
+    # Living.
+
+    def run(self) -> bool:
+        """Live; ``False`` if the scenario wants another life."""
+        disk = self.disk
+        disk.on_power_cut = self.loop.halt
+        disk.faults = self._operation
+        disk.on_rename = self._renamed
+        disk.capacity_bytes = self.trial.capacity_bytes
+        self.workers.trouble = self._job_trouble
+        self._set_hours()
+        return self.loop.run(self._live())
+
+    async def _live(self) -> bool:
+        trial = self.trial
+        self.system = ActorSystem(
+            attributed(trial.tree(self)),
+            clock=self.clock,
+            disk=self.disk,
+            workers=self.workers,
+            make_device=self._device,
+            delivery=SeededDelivery(self.loop, longest_seconds=trial.pace.delivery),
+            seed=trial.seed,
+            probe=self._probe,
+        )
+        scenario = self.loop.create_task(trial.scenario(self), name="scenario")
+        # Whatever ends the scenario, a broken promise too, ends the life.
+        scenario.add_done_callback(lambda _: self._stop())
+        if trial.asks_at("quiet"):
+            self.loop.call_later(QUIET_LOOK_SECONDS, self._look_for_quiet)
+        await self.system.run()
+        trial.keep_record(self.system.trace.since(0))
+        return await scenario is not False
+
+    def _stop(self) -> None:
+        self.system.stop("the scenario is over")
+        seconds = self.trial.stop_seconds
+        why = f"told to stop, it had not ended after {seconds:g} s"
+        self.loop.call_later(seconds, lambda: self.violate("it ends", self.loop.dump(why)))
+
+    def _look_for_quiet(self) -> None:
+        cells = self.system.cells.values()
+        if (
+            self.loop.time() > self._busy_until
+            and not self.system.stopping
+            and all(cell.state in AT_REST and cell.begun_at is None and not cell.mailbox.depth for cell in cells)
+        ):
+            self.trial.ask("quiet")
+        self.loop.call_later(QUIET_LOOK_SECONDS, self._look_for_quiet)
+
+    # What goes wrong.
+
+    def _channel(self, name: str) -> Channel:
+        found = self._channels.get(name)
+        if found is None:
+            found = self._channels[name] = self.trial.weather.channel(name, self.number)
+        return found
+
+    def _struck(self, channel: Channel, point: int, where: str) -> Strike | None:
+        """What strikes at this point, if anything does."""
+        if point < channel.due:
+            return None
+        if self.calm:
+            channel.due = NEVER
+            return None
+        strike = channel.take()
+        if strike.point != point:
+            return None  # of a list that was made for other counts
+        self._note(_placed(strike, where, strike.life))
+        return strike
+
+    def _note(self, strike: Strike) -> None:
+        self.trial.note_strike(strike, self.seconds)
+        self._busy_until = max(self._busy_until, self.loop.time() + QUIET_SECONDS + strike.seconds)
+
+    def _operation(self, _: int, operation: str, path: str) -> Fault | None:
+        """Asked before each mutating operation of the disk."""
+        self.operations = point = self.operations + 1
+        trial = self.trial
+        place = trial.place(operation, path)
+        self._passed.add(place)
+        key = (ACTING.get(), operation, place)
+        if key not in self._written:
+            self._written.add(key)
+            trial.ask("write", key[0], operation, path)
+        cuts = self._cuts
+        if cuts.aim and path.startswith(cuts.aim):
+            cuts.passing(point)
+        if point < cuts.due and point < self._io.due:
+            return None
+        strike = self._struck(cuts, point, f"{operation} {path}")
+        if strike is not None:
+            self.ended_by = "kill" if strike.kind == "kill" else "cut"
+            trial.crash_points.reached.add(place)
+        else:
+            strike = self._struck(self._io, point, f"{operation} {path}")
+        return None if strike is None else strike.fault()
+
+    def _renamed(self, path: str) -> None:
+        if path == self.trial.commit_path:
+            self.trial.ask("commit")
+
+    def _probe(self, actor: str, envelope: Envelope, moment: Literal["before", "after"]) -> None:
+        """Any actor may crash over any message, before or after having handled it."""
+        if actor in self.trial.spared:
+            return
+        message = envelope.message
+        if moment == "before":
+            name = name_of(message)
+            earlier = self._before.get(actor, name)
+            self._before[actor] = name
+            if earlier != name:
+                self._orders.add((actor, earlier, name))
+        if type(message) is not Tick:
+            self._busy_until = max(self._busy_until, self.loop.time() + QUIET_SECONDS)
+        self._moments = point = self._moments + 1
+        if point < self._crashes.due:
+            return
+        if self._struck(self._crashes, point, f"{actor} {moment} {name_of(message)}") is not None:
+            raise RuntimeError(f"sabotage {moment} {name_of(message)}")
+
+    def _job_trouble(self) -> JobTrouble | None:
+        self._jobs += 1
+        actor = ACTING.get()
+        if actor in self.trial.spared:
+            return None
+        return _trouble(self._struck(self._channel("job"), self._jobs, f"a job of {actor or 'nobody'}"), self)
+
+    def _device(self, name: str) -> SimDevice:
+        device = SimDevice(self.loop, longest_seconds=self.trial.pace.device, name=name)
+
+        def trouble() -> JobTrouble | None:
+            self._device_jobs += 1
+            return _trouble(self._struck(self._channel("device"), self._device_jobs, f"{name}'s device"), self)
+
+        device.trouble = trouble
+        return device
+
+    # What goes wrong for a while.
+
+    def _set_hours(self) -> None:
+        for strike in self.trial.weather.hours():
+            ends = min(strike.point + strike.seconds, self.trial.seconds)
+            if ends > self.began:
+                self.loop.call_at(max(0.0, strike.point - self.began), self._begin_hour, strike, ends - self.began)
+                self.loop.call_at(ends - self.began, self._end_hour, strike)
+
+    def _begin_hour(self, strike: Strike, ends: float) -> None:
+        self._busy_until = max(self._busy_until, ends + QUIET_SECONDS)
+        if not self.trial.has_struck(strike):
+            self.trial.note_strike(_placed(strike, strike.where, self.number), self.seconds)
+        if strike.kind == "disk_full":
+            used = self.disk.capacity_bytes - self.disk.free_bytes()
+            self.disk.capacity_bytes = used + int(strike.how)
+        else:
+            self.workers.longest_seconds = float(strike.how)
+
+    def _end_hour(self, strike: Strike) -> None:
+        if strike.kind == "disk_full":
+            self.disk.capacity_bytes = self.trial.capacity_bytes
+        else:
+            self.workers.longest_seconds = self.trial.pace.disk
+
+
+def _placed(strike: Strike, where: str, life: int) -> Strike:
+    """The strike with the place where it struck."""
+    return msgspec.structs.replace(strike, where=where, life=life)
+
+
+def _trouble(strike: Strike | None, life: Life) -> JobTrouble | None:
+    if strike is None:
+        return None
+    # What lasts ends with the weather: from then on the program has only itself to blame.
+    lasts = max(0.001, min(strike.seconds, life.trial.seconds - life.seconds)) if strike.seconds else 0.0
+    match strike.how:
+        case "before" | "after":
+            return JobTrouble(raises=strike.how)
+    return JobTrouble(seconds=lasts)
+
+
+def attributed(branch: Branch) -> Branch:
+    """The same tree, in which the task of each incarnation knows whose it is."""
+    return dataclasses.replace(
+        branch,
+        children=tuple(
+            attributed(child) if isinstance(child, Branch) else dataclasses.replace(child, make=_acting_as(child))
+            for child in branch.children
+        ),
+    )
+
+
+def _acting_as(child: Child) -> Callable[[], Actor]:
+    def make() -> Actor:
+        ACTING.set(child.name)
+        return child.build()
+
+    return make

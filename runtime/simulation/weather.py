@@ -1,0 +1,207 @@
+"""The weather of a universe: what goes wrong, how often and where, drawn from the seed or given as a list.
+
+Guarantees: each kind has a stream of its own in each life, so that neither what strikes nor what is left out of a list
+moves any other chance; and every universe draws its own rates ("swarm"), because a universe in which everything fails
+a little never shows what one failure, again and again, leads to.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from runtime.simulation.faults import SURVIVALS
+from runtime.simulation.loop import DAY
+from runtime.simulation.strikes import HALFWAY, Strike, channel_of
+
+NEVER = 1 << 62
+LEVELS = (0.0, 0.3, 1.0, 3.0)
+CALM_ONE_IN = 8
+"""One universe in so many has no weather at all: what fails there fails by itself."""
+_HALF = 0.5
+
+
+class Climate(msgspec.Struct, frozen=True):
+    """How often each kind comes where its level is 1. A level is drawn for each kind and universe.
+
+    Attributes:
+        cut: chance that a life ends by a power cut or a kill. Half of them are aimed: they come within a few operations
+            of something done below one of ``aims``, for what a protocol leaves when it is cut between two others is
+            rarely hit by chance. The others come after ``cut_after`` operations, on average.
+        kill: share of these that kill the process and leave the machine alone.
+        io: share of disk operations that fail: ENOSPC, a short write, EIO.
+        crash: share of handlings in which the actor crashes, before or after it has handled its message.
+        job, device: share of blocking jobs, and of device jobs, that raise, or take very long.
+        disk_full, slow_disk: how often a day the disk is full, or slow, for a while.
+        others: kinds of the trial's own, per occasion; see ``Life.unlucky``.
+    """
+
+    cut: float = 0.5
+    cut_after: float = 300.0
+    kill: float = 0.3
+    aims: tuple[str, ...] = ()
+    io: float = 0.002
+    crash: float = 0.0005
+    job: float = 0.001
+    device: float = 0.02
+    disk_full: float = 0.5
+    slow_disk: float = 0.7
+    others: Mapping[str, float] = msgspec.field(default_factory=dict)
+
+
+class Channel:
+    """One stream of strikes in one life: ``due`` is the next point that is struck, if ``aim`` does not set it anew."""
+
+    due: int = NEVER
+    aim: str = ""
+
+    def passing(self, point: int) -> None:
+        """Something below ``aim`` is done at this point."""
+
+    def take(self) -> Strike:
+        """The strike that is due, without its ``where``; the next one is drawn."""
+        raise LookupError("nothing is due in a channel in which nothing strikes")
+
+
+class Weather(Protocol):
+    """Where a trial asks what goes wrong."""
+
+    def channel(self, name: str, life: int) -> Channel:
+        """The stream of that name in that life."""
+
+    def hours(self) -> Sequence[Strike]:
+        """What comes at a time of day."""
+
+
+class GivenWeather:
+    """Exactly these strikes."""
+
+    def __init__(self, strikes: Sequence[Strike]) -> None:
+        self._strikes = strikes
+
+    def channel(self, name: str, life: int) -> Channel:
+        found = {one.point: one for one in self._strikes if one.life == life and channel_of(one.kind) == name}
+        return _Given([found[point] for point in sorted(found)])
+
+    def hours(self) -> Sequence[Strike]:
+        return [one for one in self._strikes if channel_of(one.kind) == "hours"]
+
+
+class _Given(Channel):
+    def __init__(self, strikes: list[Strike]) -> None:
+        self._left = strikes[::-1]
+        self.due = self._left[-1].point if self._left else NEVER
+
+    def take(self) -> Strike:
+        strike = self._left.pop()
+        self.due = self._left[-1].point if self._left else NEVER
+        return strike
+
+
+class SeededWeather:
+    """As the seed has it, in the given climate, for the first ``seconds`` of the universe."""
+
+    def __init__(self, seed: int, climate: Climate, seconds: float) -> None:
+        self._seed = seed
+        self._climate = climate
+        self._seconds = seconds
+        chance = self._stream("levels")
+        calm = chance.randrange(CALM_ONE_IN) == 0
+        names = ("cut", "io", "crash", "job", "device", "disk_full", "slow_disk", *climate.others)
+        self.levels = {name: 0.0 if calm else chance.choice(LEVELS) for name in names}
+
+    def channel(self, name: str, life: int) -> Channel:
+        climate, level = self._climate, self.levels[name]
+        chance = self._stream(f"{life}/{name}")
+        match name:
+            case "cut":
+                return Cuts(life, chance, climate, climate.cut * level)
+            case "io":
+                return _Drawn(life, ("no_space", "short_write", "io_error"), chance, climate.io * level)
+            case "crash":
+                return _Drawn(life, ("crash",), chance, climate.crash / 2 * level)
+            case "job":
+                return _Drawn(life, ("job_raises", "job_slow", "job_slow"), chance, climate.job * level)
+            case "device":
+                return _Drawn(life, ("device_raises", "device_hangs"), chance, climate.device * level)
+        return _Drawn(life, (name,), chance, climate.others[name] * level)
+
+    def hours(self) -> Sequence[Strike]:
+        found: list[Strike] = []
+        for kind, a_day, hows, longest in (
+            ("disk_full", self._climate.disk_full, ("0", "600", "6000"), 6 * 3600.0),
+            ("slow_disk", self._climate.slow_disk, ("1", "5", "30"), 3600.0),
+        ):
+            chance, rate = self._stream(kind), a_day * self.levels[kind] / DAY
+            at = chance.expovariate(rate) if rate else self._seconds
+            while at < self._seconds:
+                seconds = min(round(chance.uniform(1.0, longest)), self._seconds - int(at))
+                found.append(Strike(0, kind, int(at), chance.choice(hows), float(int(seconds))))
+                at += seconds + chance.expovariate(rate)
+        return sorted(found, key=lambda one: one.point)
+
+    def _stream(self, name: str) -> random.Random:
+        return random.Random(f"weather/{self._seed}/{name}")  # noqa: S311  (chance, not secrets)
+
+
+class _Drawn(Channel):
+    """Strikes at a rate for each occasion. Gaps are drawn, not occasions: asking costs one comparison."""
+
+    def __init__(self, life: int, kinds: tuple[str, ...], chance: random.Random, rate: float) -> None:
+        self._life = life
+        self._kinds = kinds
+        self._chance = chance
+        self._rate = rate
+        self._next(0)
+
+    def _next(self, point: int) -> None:
+        self.due = point + 1 + int(self._chance.expovariate(self._rate)) if self._rate else NEVER
+
+    def take(self) -> Strike:
+        chance, point = self._chance, self.due
+        kind = chance.choice(self._kinds)
+        how, seconds = "", 0.0
+        match kind:
+            case "job_raises" | "device_raises":
+                how = chance.choice(("before", "after"))
+            case "job_slow":
+                seconds = float(chance.choice((1, 10, 60, 300)))
+            case "device_hangs":
+                seconds = float(chance.choice((30, 600, 7200)))
+        self._next(point)
+        return Strike(self._life, kind, point, how, seconds)
+
+
+class Cuts(Channel):
+    """At most one end of this life: after so many operations, or once ``aim`` was passed often enough."""
+
+    def __init__(self, life: int, chance: random.Random, climate: Climate, likely: float) -> None:
+        self._life = life
+        self._chance = chance
+        self._climate = climate
+        self.aim = ""
+        self._passes = 0
+        if chance.random() >= likely:
+            return
+        if climate.aims and chance.random() < _HALF:
+            self.aim, self._passes = chance.choice(climate.aims), int(chance.expovariate(1 / 8.0))
+        else:
+            self.due = 1 + int(chance.expovariate(1 / climate.cut_after))
+
+    def passing(self, point: int) -> None:
+        """Something below ``aim`` is done at this point."""
+        self._passes -= 1
+        if self._passes < 0:
+            self.aim = ""
+            self.due = point + self._chance.randint(0, 6)
+
+    def take(self) -> Strike:
+        chance, point = self._chance, self.due
+        self.due = NEVER
+        halfway = HALFWAY if chance.random() < _HALF else ""
+        if chance.random() < self._climate.kill:
+            return Strike(self._life, "kill", point, f"keep_all{halfway}")
+        return Strike(self._life, "cut", point, f"{chance.choice(SURVIVALS)}{halfway}", 0.0, chance.getrandbits(32))

@@ -1,0 +1,1 @@
+"""The kernel's speed beside its peers': see ``__main__``."""

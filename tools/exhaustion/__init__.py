@@ -1,0 +1,1 @@
+"""Short protocols exhausted, not sampled: every fault at every point, every disk that a power cut could leave."""

@@ -1,0 +1,299 @@
+"""Scenarios of the Checkpointer's store: commits, nights, going back, retention, and what start-up heals.
+
+What is seen is read off HEAD and the folders it names, never asked of the store that wrote them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from typing import Any
+
+from actors.checkpointer.head import GENERATIONS, HEAD_PATH, SET_ASIDE, TRAINER_STATE, Head, decode, decode_state
+from actors.checkpointer.store import ADAPTER_FILES, Damaged, Store, verify
+from messages import LearningState
+from runtime import durable
+from runtime.disk import DiskPort
+from runtime.simulation import SimDisk
+from tools.exhaustion.scenario import Broken, Scenario, Shown, nothing_to_recover
+
+NOW = "2026-11-23T03:00:00+00:00"
+DAY = "2026-11-23"
+NIGHT = "20261123T030000"
+MODEL = f"consolidated_models/{NIGHT}"
+WEIGHTS = b"merged weights"
+
+
+def store(disk: DiskPort, *, keep: int = 2) -> Store:
+    """A store that is open."""
+    made = Store(disk, keep_generations=keep, keep_snapshots=1, keep_nights=1)
+    made.open()
+    return made
+
+
+def learnt(step: int) -> tuple[dict[str, bytes], LearningState]:
+    """What the Trainer hands over at a step."""
+    files = {name: f"{name} at {step}".encode() for name in (*ADAPTER_FILES, "optimizer.safetensors")}
+    return files, LearningState(global_step=step, adapter_step=step, learning_since=NOW, base_fingerprint="base")
+
+
+def commit(made: Store, step: int) -> None:
+    """As the Checkpointer does it: the commit, then what may not fail it.
+
+    Retention runs by the clock too, so also after a commit that was refused.
+    """
+    try:
+        made.commit(*learnt(step), "test", NOW)
+        with contextlib.suppress(OSError):  # tried at the next commit
+            made.snapshot(DAY)
+    finally:
+        made.prune()
+
+
+def head_of(disk: SimDisk) -> Head | None:
+    """HEAD, and everything it names is there and sound."""
+    if disk.stat(HEAD_PATH) is None:
+        return None
+    head = decode(disk.read(HEAD_PATH), Head, HEAD_PATH)
+    named = [(kept.path, kept.manifest) for kept in head.kept] + [(delta.path, delta.digest) for delta in head.deltas]
+    for folder, manifest in named:
+        try:
+            verify(disk, folder, manifest)
+        except Damaged as error:
+            raise Broken(f"HEAD names what is not sound: {error}") from error
+    for kept in head.kept:
+        if kept.model_path and disk.stat(kept.model_path) is None:
+            raise Broken(f"generation {kept.generation} stands on {kept.model_path}, which is gone")
+    return head
+
+
+def step_of(disk: SimDisk) -> int:
+    """The step that is in force, 0 if nothing is; its files are those of that step."""
+    head = head_of(disk)
+    if head is None:
+        return 0
+    path = head.generation_path
+    step = decode_state(disk.read(f"{path}/{TRAINER_STATE}"), TRAINER_STATE).global_step
+    for name, data in learnt(step)[0].items():
+        if not head.in_force.why.startswith("night") and disk.read(f"{path}/{name}") != data:
+            raise Broken(f"{path}/{name} is not of step {step}")
+    return step
+
+
+def steps(old: int, new: int) -> Callable[[SimDisk], Shown]:
+    """Is the one or the other step in force?"""
+
+    def shown(disk: SimDisk) -> Shown:
+        step = step_of(disk)
+        if step not in (old, new):
+            raise Broken(f"step {step} is in force, which is neither {old} nor {new}")
+        return "new" if step == new else "old"
+
+    return shown
+
+
+def only_what_is_reached(disk: SimDisk) -> None:
+    """After start-up: generations that HEAD keeps, deltas it knows, and a link to what is in force."""
+    head = head_of(disk)
+    reached = {kept.path for kept in head.kept} | {delta.path for delta in head.deltas} if head else set()
+    for path in disk.tree():
+        if path.startswith((f"{GENERATIONS}/", "state/deltas/")) and path.count("/") == 2 and path not in reached:
+            raise Broken(f"{path} is reached by nothing")
+    if head is not None and disk.tree().get("current_model") != head.generation_path:
+        raise Broken("current_model does not point at what is in force")
+
+
+def committed(*numbers: int) -> Callable[[DiskPort], None]:
+    """A home in which these steps were committed one after the other."""
+
+    def prepare(disk: DiskPort) -> None:
+        made = store(disk)
+        for step in numbers:
+            commit(made, step)
+
+    return prepare
+
+
+def _refused_and_asked_again(step: int) -> Callable[[DiskPort, Any], None]:
+    """The Trainer sends the commit that was refused again; the house never commits an older step over a newer."""
+    return lambda _, made: commit(made, step)
+
+
+# A night.
+
+
+def prepare_night(disk: DiskPort) -> None:
+    """Step 5 is in force and its merged model lies there, proven."""
+    committed(3, 5)(disk)
+    durable.ensure_directory(disk, MODEL)
+    durable.write_file(disk, f"{MODEL}/weights", WEIGHTS)
+
+
+def commit_night(made: Store) -> None:
+    """As the Checkpointer does it, once the adapter of what is in force is in the merged model."""
+    head = made.head
+    assert head is not None, "a night folds what is in force"
+    if made.in_force().ledger:
+        return  # an earlier try came through; only its last sync, or its announcement, did not
+    fresh = LearningState(global_step=5, adapter_id="a0002", base=NIGHT, base_fingerprint="base")
+    try:
+        made.commit_night(
+            learnt(0)[0], fresh, night=NIGHT, due_date=DAY, folded=head.generation, model_path=MODEL, now=NOW
+        )
+    finally:
+        made.prune()
+
+
+def night_shown(disk: SimDisk) -> Shown:
+    """Yesterday, or the night with all that belongs to it."""
+    head = head_of(disk)
+    if head is None:
+        raise Broken("HEAD is gone")
+    in_force = (head.ledger, head.model_path, head.in_force.adapter_id)
+    if in_force == ((), "", "a0001"):
+        return "old"
+    if in_force != ((NIGHT,), MODEL, "a0002"):
+        raise Broken(f"half a night: {in_force}")
+    delta = head.deltas_in_force()[0]
+    if disk.read(f"{delta.path}/{ADAPTER_FILES[1]}") != learnt(5)[0][ADAPTER_FILES[1]]:
+        raise Broken("the delta is not the adapter of the step that was folded")
+    if disk.read(f"{MODEL}/weights") != WEIGHTS:
+        raise Broken("the merged model is not whole")
+    return "new"
+
+
+# What start-up heals.
+
+
+def _damaged(path: str) -> Callable[[DiskPort], None]:
+    def prepare(disk: DiskPort) -> None:
+        committed(3, 5)(disk)
+        assert isinstance(disk, SimDisk), "only a simulated disk can be damaged"
+        disk.corrupt(path, random.Random(1))  # noqa: S311 - chance, not secrets
+
+    return prepare
+
+
+def _no_head(disk: DiskPort) -> None:
+    committed(3, 5)(disk)
+    disk.unlink(HEAD_PATH)
+    disk.fsync_dir("state")
+
+
+def _snapshot_alone(disk: DiskPort) -> None:
+    _no_head(disk)
+    for name in disk.listdir(GENERATIONS):
+        durable.remove(disk, f"{GENERATIONS}/{name}")
+
+
+def _healed(step: int) -> Callable[[SimDisk], Shown]:
+    """Damage is seen until start-up has healed it; then the newest sound step is in force."""
+
+    def shown(disk: SimDisk) -> Shown:
+        try:
+            found = step_of(disk)
+        except (Broken, ValueError):
+            return "old"
+        if found not in (0, step):
+            raise Broken(f"step {found} is in force instead of {step}")
+        return "new" if found else "old"
+
+    return shown
+
+
+def _unreached(disk: DiskPort) -> None:
+    committed(3)(disk)
+    durable.write_directory(disk, f"{GENERATIONS}/000009", {"adapter": b"sound, and reached by nothing"})
+    for number in range(4):
+        durable.ensure_directory(disk, SET_ASIDE)
+        durable.write_directory(disk, f"{SET_ASIDE}/generations-00000{number}", {"adapter": b"older"})
+
+
+def _set_aside(disk: SimDisk) -> Shown:
+    """It is never gone: under its own name, or set aside."""
+    tree = disk.tree()
+    places = [path for path, data in tree.items() if data == b"sound, and reached by nothing"]
+    if len(places) != 1:
+        raise Broken(f"the generation that nothing reaches is in {len(places)} places")
+    return "new" if places[0].startswith(f"{SET_ASIDE}/") else "old"
+
+
+def _nothing(_: DiskPort, __: Any) -> None:
+    """Start-up is the protocol."""
+
+
+STORE: tuple[Scenario, ...] = (
+    Scenario(
+        name="store: the first commit",
+        prepare=nothing_to_recover,
+        recover=store,
+        act=_refused_and_asked_again(5),
+        shown=steps(0, 5),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: a commit, a snapshot and retention",
+        prepare=committed(1, 3),
+        recover=store,
+        act=_refused_and_asked_again(5),
+        shown=steps(3, 5),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: a night",
+        prepare=prepare_night,
+        recover=store,
+        act=lambda _, made: commit_night(made),
+        shown=night_shown,
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: going back",
+        prepare=committed(3, 5),
+        recover=store,
+        act=lambda _, made: made.put_back("1"),
+        shown=steps(5, 3),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: start-up after damage",
+        prepare=_damaged(f"{GENERATIONS}/000002/{ADAPTER_FILES[1]}"),
+        recover=store,
+        act=_nothing,
+        shown=_healed(3),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: start-up with a damaged HEAD",
+        prepare=_damaged(HEAD_PATH),
+        recover=store,
+        act=_nothing,
+        shown=_healed(5),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: start-up without HEAD",
+        prepare=_no_head,
+        recover=store,
+        act=_nothing,
+        shown=_healed(5),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: start-up from a snapshot alone",
+        prepare=_snapshot_alone,
+        recover=store,
+        act=_nothing,
+        shown=_healed(3),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: start-up sets aside what nothing reaches",
+        prepare=_unreached,
+        recover=store,
+        act=_nothing,
+        shown=_set_aside,
+        tidy=only_what_is_reached,
+    ),
+)

@@ -1,0 +1,40 @@
+"""HEAD always loads: it decodes, all that it keeps verifies, and the models it needs are there."""
+
+from __future__ import annotations
+
+from actors.checkpointer.store import Damaged, verify
+from runtime.simulation.trial import Moment, Trial, Violation
+from tools.simulated_house.checkers.evidence import read_head
+from tools.simulated_house.engine import WEIGHTS
+
+
+class HeadAlwaysLoads:
+    """After a commit only what HEAD did not name before is read through: it must be whole, and the rest be there."""
+
+    promise = "HEAD loads"
+    when: tuple[Moment, ...] = ("commit", "reboot", "end")
+
+    def __init__(self) -> None:
+        self._verified: set[tuple[str, str]] = set()
+
+    def check(self, trial: Trial) -> None:
+        disk, head = trial.disk, read_head(trial.disk)
+        if head is None:
+            return
+        if trial.moment != "commit":
+            self._verified.clear()
+        folders = [(kept.path, kept.manifest) for kept in head.kept]
+        folders += [(delta.path, delta.digest) for delta in head.deltas]
+        try:
+            for folder in folders:
+                if folder not in self._verified:
+                    verify(disk, *folder)
+                    self._verified.add(folder)
+                elif disk.stat(folder[0]) is None:
+                    raise Violation(f"HEAD keeps {folder[0]}, which is gone")
+        except Damaged as error:
+            raise Violation(f"HEAD keeps what is not sound: {error}") from error
+        for kept in head.kept:
+            if kept.model_path and disk.stat(f"{kept.model_path}/{WEIGHTS}") is None:
+                raise Violation(f"generation {kept.generation} stands on {kept.model_path}, which is gone")
+        head.deltas_in_force()
