@@ -423,3 +423,18 @@ async def test_an_observer_that_crashes_over_the_news_of_a_crash_does_not_feed_i
         await system.send(ToB("still here"))
         await eventually(lambda: "still here" in heard)
     assert heard == ["a", "still here"]
+
+
+async def test_a_handler_under_retry_that_sends_before_it_fails_sends_again() -> None:
+    log: list[str] = []
+
+    async def speak_and_fail(actor: Scripted) -> None:
+        await actor.send(ToB("said"))
+        raise BoomError("after it was said")
+
+    tree = [child(A, [], deeds={"go": speak_and_fail}, on_crash=Retry(1)), child(B, log)]
+    async with running(tree) as system:
+        await system.send(ToA("go"))
+        await eventually(lambda: system.cells["a"].dead_letters == 1)
+        await settle()
+    assert log == ["b:start", "b:said", "b:said", "b:stop"]

@@ -8,6 +8,7 @@ import pytest
 
 from messages import ActorStarted, Message, MessagesDropped
 from runtime import Actor, Child, MailboxSpec, on
+from runtime.cell import Cell
 from runtime.mailbox import Envelope, Mailbox
 from tests.runtime.scripted import (
     A,
@@ -256,3 +257,31 @@ async def test_a_sender_that_waits_is_let_go_when_the_receiver_is_done_for_good(
         await eventually(lambda: system.cells["b"].waiting_on == "a")
         gate.set()
         await eventually(lambda: state(system, "a") == "stopped" and system.cells["b"].handled == 1)
+
+
+async def test_what_travels_takes_up_room() -> None:
+    arrived: list[tuple[Cell, Envelope]] = []
+
+    class Road:
+        def carry(self, cell: Cell, envelope: Envelope) -> None:
+            arrived.append((cell, envelope))
+
+    log: list[str] = []
+    async with running([child(A, log, mailbox=MailboxSpec(capacity=2))], delivery=Road()) as system:
+        await system.send(ToA("1"))
+        await system.send(ToA("2"))
+        third = asyncio.create_task(system.send(ToA("3")))
+        await settle()
+        assert len(arrived) == 2
+        assert not third.done(), "two are on their way, and there is room for two"
+        while arrived:
+            cell, envelope = arrived.pop(0)
+            cell.mailbox.arrive(envelope)
+            await settle()
+        assert third.done()
+        # The order to stop travels this road, too.
+        system.stop("the test is over")
+        await settle()
+        cell, envelope = arrived.pop(0)
+        cell.mailbox.arrive(envelope)
+    assert log == ["a:start", "a:1", "a:2", "a:3", "a:stop"]
