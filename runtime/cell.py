@@ -19,7 +19,6 @@ from runtime.mailbox import Envelope, Mailbox
 from runtime.timers import Timers
 from runtime.trace import Kind, kept, raised
 from runtime.tree import Child
-from runtime.worker import to_its_end
 
 if TYPE_CHECKING:
     from runtime.system import ActorSystem
@@ -289,7 +288,7 @@ class Cell:
         self.system.watch(self, name)
 
     async def blocking(self, job: Callable[[], T]) -> T:
-        return await self._recorded("job", to_its_end(self.system.workers.call(job)))
+        return await self._recorded("job", self.system.workers.call(job))
 
     async def _recorded(self, kind: Literal["job", "device"], outcome: Awaitable[T]) -> T:
         """Wait for a job's outcome and put it into the trace, be it a result or what it raised."""

@@ -33,6 +33,8 @@ from runtime.plugin_manners import PREFIX
 BEATS = 8
 """Beats, and looks of the thread, within ``stalled_after_seconds``."""
 LOOKS_TO_BLAME = 4
+FRAMES_TOLD = 4
+"""The innermost frames say what stands still; above them is always the same loop."""
 TASK_NAME = "actor "
 """What the name of an actor's task begins with; the actor's own name follows."""
 THE_LOOP = "the event loop"
@@ -150,7 +152,7 @@ class Watchdog:
 
     def _stack_of_the_loop(self) -> str:
         frame = sys._current_frames().get(self._loop_thread)
-        return "".join(traceback.format_stack(frame)) if frame is not None else ""
+        return "".join(traceback.format_stack(frame)[-FRAMES_TOLD:]) if frame is not None else ""
 
     def _on_loop(self, what: Callable[[], None]) -> None:
         loop = self._loop

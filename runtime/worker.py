@@ -8,11 +8,12 @@ thread cannot be killed, only asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -58,26 +59,25 @@ class ThreadWorkers:
         self._limiter = anyio.CapacityLimiter(threads)
 
     async def call(self, job: Callable[[], T]) -> T:
-        return await anyio.to_thread.run_sync(job, limiter=self._limiter)
+        whole = anyio.to_thread.run_sync(job, limiter=self._limiter)
+        return await until_over(asyncio.get_running_loop().create_task(whole))
 
 
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+async def until_over(work: asyncio.Future[T]) -> T:
     """Await ``work`` whatever happens; who is cancelled in the meantime is cancelled when it is over.
 
     A thread cannot be cancelled: whoever went away from its job would leave it writing while a successor begins.
     """
-    task = asyncio.get_running_loop().create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):  # anyio cancels again in every round of the loop, until the job is over
-        while not task.done():
-            try:
-                await asyncio.wait((task,))
-            except asyncio.CancelledError as asked:
-                cancelled = asked
-    if cancelled is not None:
-        task.exception()  # looked at: nobody is left to be told
-        raise cancelled
-    return task.result()
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):  # anyio cancels again in every round of the loop, until the job is over
+            while not work.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait((work,))
+        if not work.cancelled():
+            work.exception()  # looked at: nobody is left to be told
+        raise
 
 
 class DeviceBusyError(RuntimeError):

@@ -95,7 +95,10 @@ def mix(value: int) -> int:
 def latency(stream: random.Random, longest_seconds: float = 0.125) -> float:
     """A wait of k/1024 s, as often short as long. Dyadic, so that sums of waits are exact and can coincide."""
     longest = max(1, int(longest_seconds * 1024))
-    return stream.randint(1, min(longest, 1 << stream.randint(0, longest.bit_length()))) / 1024
+    # One draw serves both, for this is asked for every message and every job: which bound, and how far up to it.
+    bits = stream.getrandbits(53)
+    bound = min(longest, 1 << bits % (longest.bit_length() + 1))
+    return (1 + (bits >> 21) % bound) / 1024
 
 
 class SimLoop(asyncio.BaseEventLoop):

@@ -21,6 +21,7 @@ NEVER = 1 << 62
 LEVELS = (0.0, 0.3, 1.0, 3.0)
 CALM_ONE_IN = 8
 """One universe in so many has no weather at all: what fails there fails by itself."""
+AIMED = 0.7
 _HALF = 0.5
 
 
@@ -28,8 +29,8 @@ class Climate(msgspec.Struct, frozen=True):
     """How often each kind comes where its level is 1. A level is drawn for each kind and universe.
 
     Attributes:
-        cut: chance that a life ends by a power cut or a kill. Half of them are aimed: they come within a few operations
-            of something done below one of ``aims``, for what a protocol leaves when it is cut between two others is
+        cut: chance that a life ends by a power cut or a kill. Most are aimed: they come within a few operations of
+            something done below one of ``aims``, for what a protocol leaves when it is cut between two others is
             rarely hit by chance. The others come after ``cut_after`` operations, on average.
         kill: share of these that kill the process and leave the machine alone.
         io: share of disk operations that fail: ENOSPC, a short write, EIO.
@@ -39,7 +40,7 @@ class Climate(msgspec.Struct, frozen=True):
         others: kinds of the trial's own, per occasion; see ``Life.unlucky``.
     """
 
-    cut: float = 0.5
+    cut: float = 0.8
     cut_after: float = 300.0
     kill: float = 0.3
     aims: tuple[str, ...] = ()
@@ -186,7 +187,7 @@ class Cuts(Channel):
         self._passes = 0
         if chance.random() >= likely:
             return
-        if climate.aims and chance.random() < _HALF:
+        if climate.aims and chance.random() < AIMED:
             self.aim, self._passes = chance.choice(climate.aims), int(chance.expovariate(1 / 8.0))
         else:
             self.due = 1 + int(chance.expovariate(1 / climate.cut_after))

@@ -7,17 +7,15 @@ else can run. What a job costs in real time costs nothing in virtual time; only 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-import anyio
-import anyio.lowlevel
-
 from runtime.simulation.faults import PowerLost
 from runtime.simulation.loop import SimLoop, latency
-from runtime.worker import DeviceBusyError, run_job
+from runtime.worker import DeviceBusyError, run_job, until_over
 
 T = TypeVar("T")
 
@@ -46,9 +44,8 @@ class JobTrouble:
 class SimWorkers:
     """``runtime.worker.ThreadWorkers`` in virtual time.
 
-    Two jobs under way at once may finish in either order. Cancelling a scope waits until the job is over, as with real
-    threads. Cancelling the task itself (``Task.cancel``) does not, there as here: then the job was either still queued
-    and never runs, or runs to its end unseen, as the seed has it.
+    Two jobs under way at once may finish in either order. Whoever is cancelled while it waits for a thread is cancelled
+    at once; while its job is under way, when that is over, as with real threads.
 
     Attributes:
         longest_seconds: bounds the latency of each job; may be changed at any time, for a slow disk.
@@ -61,7 +58,8 @@ class SimWorkers:
         self._loop = loop
         self.longest_seconds = longest_seconds
         self.trouble: Callable[[], JobTrouble | None] | None = None
-        self._limiter = anyio.CapacityLimiter(threads)
+        self._idle_threads = threads
+        self._queue: deque[asyncio.Future[None]] = deque()
         self._stream = loop.random(name)
 
     async def call(self, job: Callable[[], T]) -> T:
@@ -69,12 +67,35 @@ class SimWorkers:
         trouble = self.trouble() if self.trouble is not None else None
         if trouble is not None:
             job = trouble.spoil(job)
-        await anyio.lowlevel.checkpoint()
-        async with self._limiter:
-            with anyio.CancelScope(shield=True):
-                seconds = latency(self._stream, self.longest_seconds)
-                return await self._loop.run_later(job, seconds if trouble is None else seconds + trouble.seconds)
-        raise AssertionError("a shielded scope swallows nothing")
+        if self._idle_threads:
+            self._idle_threads -= 1
+        else:
+            await self._wait_for_a_thread()
+        try:
+            seconds = latency(self._stream, self.longest_seconds)
+            work = self._loop.run_later(job, seconds if trouble is None else seconds + trouble.seconds)
+            return await until_over(work)
+        finally:
+            self._next_in_line()
+
+    async def _wait_for_a_thread(self) -> None:
+        place = self._loop.create_future()
+        self._queue.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if not place.cancelled():
+                self._next_in_line()  # it had just been given the thread
+            raise
+
+    def _next_in_line(self) -> None:
+        """A thread is free: whoever waited longest has it."""
+        while self._queue:
+            place = self._queue.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._idle_threads += 1
 
 
 class SimDevice:

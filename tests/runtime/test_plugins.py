@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from messages import DiskMeasured, InboxSurveyed, TrainingProgress
+from messages import BatchTrained, DiskMeasured, InboxSurveyed, Receipt, TrainingProgress
 from messages.codes import CODES
 from runtime import Actor, DeadLetter, OperatorError, trace_files
 from runtime.errors import EXIT_CONFIG
@@ -17,7 +17,9 @@ from runtime.plugin_files import located, unused_files
 from runtime.plugins import ENTRY_POINTS, check_plugins, find_actor, plugin_branch
 from runtime.trace import Record
 from runtime.tree import Branch, Child
-from tools.house import default_config, house, silent_parts
+from tests.actors.stage import Stage
+from tools.house import default_config, house, read_config, silent_parts
+from tools.replay import replay_command
 
 PLUGIN = """
 import msgspec
@@ -249,3 +251,27 @@ class Speaks(Actor):
 
 def test_a_tree_without_plug_ins_is_checked_by_the_system_alone() -> None:
     check_plugins(Branch("root", (Child("a", Actor), Child("a", Actor))))
+
+
+def test_a_file_plug_in_is_replayed_and_so_are_its_own_messages(tmp_path: Path) -> None:
+    home = home_with(tmp_path, replayed=BELL)
+    (home / "nightfold.toml").write_text('[plugins.bell]\nactor = "replayed.py"\nloud = true\n')
+    receipt = Receipt("", "", "", 10, 2, 20, 1, 20, "a0001", 1, 1, 0, 2.0, 1.0, 1.0)
+
+    async def act(on: Stage) -> None:
+        for number in range(5):
+            await on.tell(BatchTrained(f"{number:06d}", "a.jsonl", receipt))
+            await on.rest(60)
+
+    stage = Stage(plugin_branch(read_config(home).plugins)).play(act)  # type: ignore[arg-type]
+    (home / "status" / "trace").mkdir(parents=True)
+    (home / "status" / "trace" / "000001.trace").write_bytes(trace_files.encode(stage.system.trace.since(0)))
+    del sys.modules["nightfold_plugin_replayed"]  # as in another process
+    agrees, lines = replay_command(home, "bell")
+    assert agrees, lines
+    assert "replay agrees: 10 messages in, 5 out" in lines
+    text = (home / "plugins" / "replayed.py").read_text()
+    (home / "plugins" / "replayed.py").write_text(text.replace("Rang(times=1)", "Rang(times=2)"))
+    agrees, lines = replay_command(home, "bell")
+    assert not agrees
+    assert "Rang.times" in "\n".join(lines), lines

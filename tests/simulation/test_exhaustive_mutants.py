@@ -11,6 +11,7 @@ import pytest
 from actors.checkpointer.head import Head, Kept
 from actors.checkpointer.store import Store
 from actors.inbox_watcher import filing
+from messages import Receipt
 from runtime import durable
 from runtime.disk import DiskPort
 from tools.exhaustion.protocols import PROTOCOLS
@@ -198,7 +199,7 @@ def paper_written_after_the_move(patch: pytest.MonkeyPatch) -> None:
         target = f"{folder}/{claimed.name}"
         if disk.stat(claimed.path) is not None:
             durable.move_file(disk, claimed.path, target)
-        kind = "receipt" if isinstance(paper, filing.Receipt) else "report"
+        kind = "receipt" if isinstance(paper, Receipt) else "report"
         durable.write_file(disk, f"{folder}/{filing.paper_name(claimed.name, kind)}", filing._readable(paper))
         durable.remove(disk, f"{filing.BATCHES}/{claimed.batch}")
         return target

@@ -1,4 +1,4 @@
-"""Every durable protocol, with every fault at every point, however often the power goes; and that the sweep is sound."""
+"""Every durable protocol, with every fault at every point of it; and that the sweep of them is sound."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_cut_on_a_copy_leaves_what_a_cut_for_real_leaves(scenario: Scenario) -
     for number, word, expected in copies:
         moment, _, mode = word.partition(".")
         again = prepared(scenario)
-        again.faults = lambda at, *_, number=number, moment=moment: (  # type: ignore[misc]
+        again.faults = lambda at, *_, number=number, moment=moment: (
             PowerCut(halfway=moment == "halfway") if at == number else None
         )
         with pytest.raises(PowerLost):

@@ -469,17 +469,43 @@ def test_cancelling_a_scope_waits_until_the_job_is_over() -> None:
         assert simulate(main, seed) == ["job", "left"]
 
 
-def test_a_cancelled_task_leaves_a_job_that_runs_or_does_not() -> None:
-    async def main(loop: SimLoop) -> int:
-        ran: list[int] = []
+def test_cancelling_the_task_waits_until_the_job_is_over_too() -> None:
+    async def main(loop: SimLoop) -> list[str]:
+        order: list[str] = []
         workers = SimWorkers(loop)
-        task = loop.create_task(workers.call(lambda: ran.append(1)))
+
+        async def work() -> None:
+            try:
+                await workers.call(lambda: order.append("job"))
+            finally:
+                order.append("left")
+
+        task = loop.create_task(work())
         await anyio.sleep(1 / 4096)
         task.cancel()
+        task.cancel()
         await anyio.sleep(1)
-        return len(ran)
+        assert task.cancelled()
+        return order
 
-    assert {simulate(main, seed) for seed in range(20)} == {0, 1}
+    for seed in range(10):
+        assert simulate(main, seed) == ["job", "left"]
+
+
+def test_whoever_is_cancelled_in_the_queue_for_a_thread_leaves_at_once_and_its_job_is_not_done() -> None:
+    async def main(loop: SimLoop) -> list[str]:
+        order: list[str] = []
+        workers = SimWorkers(loop, threads=1, longest_seconds=4)
+        tasks = [loop.create_task(workers.call(lambda n=n: order.append(n))) for n in "123"]  # type: ignore[misc]
+        await anyio.sleep(1 / 4096)
+        tasks[1].cancel()
+        await anyio.sleep(1 / 4096)
+        assert tasks[1].cancelled()
+        await anyio.sleep(9)
+        return order
+
+    for seed in range(10):
+        assert simulate(main, seed) == ["1", "3"]
 
 
 @pytest.mark.parametrize("place", ["workers", "device", "executor"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -30,9 +31,7 @@ EVERY_WAY = [(case, way) for case, of in CASES.items() for way in of.ways]
 
 
 @pytest.fixture(autouse=True)
-def _switch_interval() -> AsyncIterator[None]:
-    import sys
-
+def _switch_interval() -> Iterator[None]:
     before = sys.getswitchinterval()
     yield
     sys.setswitchinterval(before)

@@ -278,6 +278,8 @@ class Busy(Actor):
                 self.post(Later("at once"))
                 await self.blocking(lambda: asyncio.run(asyncio.sleep(0.05)))
                 await self.send(Went("all of them"))
+            case "thread":
+                self.on_device(lambda: Later("from the thread"))
             case "later":
                 self.post_later(0.02, Later(f"{self.count} for later"))
             case "look":
@@ -549,6 +551,7 @@ async def both(busy: Busy, go: Go) -> None:
         ("later", lambda busy, _: nothing(busy.post_later(0.02, Later("?"))), "it said Later to itself for later then"),
         ("later", both, "it says Later to itself for later now, and did not then"),
         ("device", lambda busy, _: nothing(), "it said Later then, and does not now"),
+        ("thread", lambda busy, _: nothing(), "it gave its thread a job then, and does not now"),
     ],
 )
 async def test_every_other_change_of_what_it_does_is_named(

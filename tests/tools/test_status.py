@@ -147,6 +147,16 @@ def test_the_page_says_what_a_person_wants_to_know(home: Path, daemon: Start) ->
     ]
 
 
+def test_a_plug_in_that_was_switched_off_has_a_line_of_its_own(home: Path, daemon: Start) -> None:
+    assert read_status(home)["disabled"] == []
+    off = [{"name": "plugins.bell", "why": "it held everybody up 3 times", "since": "2026-01-01T08:00:00+00:00"}]
+    daemon({}, state="training", disabled=off)
+    found = read_status(home)
+    assert found["disabled"] == off
+    line = "  ! plugins.bell is switched off since 2026-01-01T08:00:00+00:00: it held everybody up 3 times"
+    assert line in page(found, home).splitlines()
+
+
 def test_f7_an_odd_name_cannot_speak_to_the_terminal(home: Path) -> None:
     (home / "inbox" / "a\n\x1b[2Jb\udcff.jsonl").touch()
     words = page(read_status(home), home)

@@ -11,8 +11,10 @@ import pytest
 from runtime import trace_files
 from runtime.disk import Disk
 from runtime.errors import OperatorError
+from runtime.home_lock import HomeLock
 from runtime.trace import Trace
 from tests.tools import chrome_trace, mermaid
+from tools.cli import main
 from tools.commands.trace import trace
 from tools.trace_views.batch_story import find_story, show
 from tools.trace_views.perfetto import LANES_MAX, perfetto
@@ -194,3 +196,34 @@ def test_what_a_power_cut_or_a_full_disk_left_does_not_hide_what_stands_before_a
         assert whole[0] - 12 < len(read_runs(two_lives)[0].records) < whole[0]
     second.write_bytes(b"\xff" * 50)
     assert len(read_runs(two_lives)) == 1
+
+
+def test_the_newest_run_is_still_running_only_if_the_living_daemon_is_the_one_that_wrote_it(two_lives: Path) -> None:
+    third = Life(500.0, 45)
+    claims(third)
+    write(two_lives, third)
+    (two_lives / "state").mkdir(exist_ok=True)
+    status = two_lives / "status" / "training_status.json"
+    status.write_text('{"started": "2026-11-23T12:00:45+00:00"}')
+    assert read_runs(two_lives)[-1].end == "killed"
+    with HomeLock(two_lives):
+        assert [run.end for run in read_runs(two_lives)] == ["killed", "stopped", "still running"]
+        status.write_text('{"started": "2026-11-23T13:00:00+00:00"}')
+        assert read_runs(two_lives)[-1].end == "killed", "that one lives, and was told not to record"
+        status.write_text("nothing")
+        assert read_runs(two_lives)[-1].end == "killed"
+
+
+def test_the_command_line_takes_a_run_by_its_number_or_all(
+    two_lives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chart = tmp_path / "chart.json"
+    for wanted, processes in ((["--run", "all"], 2), (["--run", "1"], 1), ([], 1)):
+        assert main(["trace", str(two_lives), "perfetto", "--out", str(chart), *wanted]) == 0
+        events = chrome_trace.check(chart.read_bytes())
+        assert sum(event["name"] == "process_name" for event in events) == processes
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["trace", str(two_lives), "list", "--run", "0"])
+    assert ended.value.code == 2
+    assert "invalid number of a run or an incarnation value: '0'" in capsys.readouterr().err

@@ -35,6 +35,7 @@ from messages import (
     NightRefused,
     NightStarted,
     NightVerified,
+    PluginNoted,
     Receipt,
     Report,
     RetentionApplied,
@@ -165,7 +166,16 @@ def started(step: int) -> BatchStarted:
             ActorCrashed("validator", 1, "BatchClaimed", "Traceback\nValueError: no\n", (), 0.25),
             "crashed    validator over BatchClaimed: ValueError: no; restarts in 0.2 s",
         ),
-        (ActorGaveUp(actor="x", why="6 crashes", disabled=True), "gave up    x: 6 crashes"),
+        (ActorGaveUp(actor="x", why="6 crashes", disabled=False), "gave up    x: 6 crashes"),
+        (
+            ActorGaveUp(actor="plugins.x", why="6 crashes", disabled=True),
+            "disabled   plugins.x: 6 crashes [NF-RUN-006]; all else goes on without it",
+        ),
+        (PluginNoted(plugin="plugins.x", what="all is well"), "plug-in    plugins.x: all is well"),
+        (
+            PluginNoted(plugin="plugins.x", what="it is down", code="NF-PLUGIN-010", hint="start it"),
+            f"plug-in    plugins.x: it is down [NF-PLUGIN-010]{PAD}start it",
+        ),
         (ActorStuck(actor="x", seconds=901.4, stack="one\ntwo"), f"stuck      x for 901 s: one{PAD}two"),
         (
             MessageDeadLettered(actor="x", message_type="BatchClaimed", why="Traceback\nValueError: no", count=3),

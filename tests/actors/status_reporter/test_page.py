@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from actors.status_reporter.page import BatchLine, Counts, DiskLine, ErrorLine, Folder, Page
+from actors.status_reporter.page import BatchLine, Counts, DisabledLine, DiskLine, ErrorLine, Folder, Page
 from messages import (
     ActorCrashed,
     ActorGaveUp,
@@ -30,6 +30,7 @@ from messages import (
     NightFinished,
     NightRefused,
     NightStarted,
+    PluginNoted,
     Receipt,
     Report,
     RetentionApplied,
@@ -283,7 +284,9 @@ CRASHED = ActorCrashed(
         (NightRefused(night="n1", code="NF-MERGE-001", why="late"), "NF-MERGE-001", "night n1: late"),
         (DamageFound(what="g/4", why="bit", instead="g/3"), "NF-STATE-006", "g/4: bit"),
         (CRASHED, "NF-RUN-005", "validator crashed over BatchClaimed: ValueError: no"),
-        (ActorGaveUp(actor="plugin", why="6 crashes", disabled=True), "NF-RUN-003", "plugin: 6 crashes"),
+        (ActorGaveUp(actor="trainer", why="6 crashes", disabled=False), "NF-RUN-003", "trainer: 6 crashes"),
+        (ActorGaveUp(actor="x", why="6 crashes", disabled=True), "NF-RUN-006", "x is switched off: 6 crashes"),
+        (PluginNoted(plugin="x", what="down", code="NF-PLUGIN-010", hint="wait"), "NF-PLUGIN-010", "x: down"),
         (ActorStuck(actor="trainer", seconds=901.4, stack="in step"), "NF-RUN-004", "trainer stands still for 901 s"),
     ],
 )
@@ -293,6 +296,16 @@ def test_trouble_is_the_last_error(said: Message, code: str, message: str) -> No
     assert (page.last_error.code, page.last_error.message, page.last_error.when) == (code, message, WHEN)
     assert page.problems == [page.last_error]
     assert page.last_error.hint != ""
+
+
+def test_a_plug_in_that_was_switched_off_is_named_with_reason_and_time_once() -> None:
+    twice = [ActorGaveUp(actor="plugins.bell", why=why, disabled=True) for why in ("6 crashes", "it blocks")]
+    page = folded(*twice, ActorGaveUp(actor="trainer", why="6 crashes", disabled=False))
+    assert page.disabled == [DisabledLine("plugins.bell", "it blocks", WHEN)]
+
+
+def test_what_a_plug_in_notes_without_a_code_is_no_trouble() -> None:
+    assert folded(PluginNoted(plugin="x", what="all is well")).last_error is None
 
 
 def test_b1_damage_says_what_is_used_instead() -> None:
