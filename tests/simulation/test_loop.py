@@ -496,10 +496,12 @@ def test_whoever_is_cancelled_in_the_queue_for_a_thread_leaves_at_once_and_its_j
     async def main(loop: SimLoop) -> list[str]:
         order: list[str] = []
         workers = SimWorkers(loop, threads=1, longest_seconds=4)
-        tasks = [loop.create_task(workers.call(lambda n=n: order.append(n))) for n in "123"]  # type: ignore[misc]
-        await anyio.sleep(1 / 4096)
+        tasks = []
+        for number in "123":
+            tasks.append(loop.create_task(workers.call(lambda number=number: order.append(number))))  # type: ignore[misc]
+            await anyio.sleep(1 / 8192)
         tasks[1].cancel()
-        await anyio.sleep(1 / 4096)
+        await anyio.sleep(1 / 8192)
         assert tasks[1].cancelled()
         await anyio.sleep(9)
         return order
