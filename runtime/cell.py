@@ -113,6 +113,7 @@ class Cell:
         "restarts",
         "state",
         "system",
+        "task",
         "timers",
         "waits",
         "watchers",
@@ -130,6 +131,7 @@ class Cell:
                 raise HandlerError(f"{child.actor.__name__}: the settings have no {field!r}, which a timer names")
         self.state: State = "new"
         self.instance: Actor | None = None
+        self.task: asyncio.Task[None] | None = None
         self.incarnation = 0
         self.restarts = 0
         self.handled = 0

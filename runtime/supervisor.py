@@ -97,7 +97,6 @@ class ChildRunner:
         "_draining",
         "_over",
         "_serving",
-        "_task",
         "_up_at",
         "branch",
         "cell",
@@ -119,7 +118,6 @@ class ChildRunner:
         self._draining = False
         self._serving = False
         self._up_at: float | None = None
-        self._task: asyncio.Task[None] | None = None
         self._over: asyncio.Future[None] | None = None
 
     @property
@@ -133,12 +131,12 @@ class ChildRunner:
 
     async def start(self) -> None:
         """Begin an incarnation; returns when it is up or has already ended. One that is under way is left alone."""
-        if self._task is not None:
+        if self.cell.task is not None:
             return
         self._asked = self._cut = self._draining = self._serving = False
         self._up_at = None
         up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = self.system.spawn(self._incarnation(up), f"actor {self.name}")
+        self.cell.task = self.system.spawn(self._incarnation(up), f"actor {self.name}")
         await up
 
     async def stop(self, *, for_good: bool = True) -> None:
@@ -146,7 +144,7 @@ class ChildRunner:
 
         ``for_good=False``: another incarnation follows, so mailbox and device are kept and nothing is drained.
         """
-        if self._task is not None:
+        if self.cell.task is not None:
             self._draining = for_good and self.cell.child.drain
             await self._end_incarnation(self.cell.child.stop_within)
         if for_good and not self.settled:
@@ -160,7 +158,7 @@ class ChildRunner:
         """End the incarnation at once and let no other follow."""
         if self.settled:
             return
-        if self._task is not None:
+        if self.cell.task is not None:
             await self._end_incarnation(0.0)
         self.system.publish(ActorGaveUp(actor=self.name, why=why, disabled=True))
         self.settle("disabled", why)
@@ -177,8 +175,8 @@ class ChildRunner:
             # Again and again: what it awaits may swallow a cancellation.
             nonlocal end_by_force
             self._cut = True
-            if self._task is not None:
-                self._task.cancel()
+            if self.cell.task is not None:
+                self.cell.task.cancel()
             end_by_force = loop.call_later(INSIST_EVERY_SECONDS, insist)
 
         end_by_force = loop.call_later(within, insist)
@@ -197,7 +195,7 @@ class ChildRunner:
 
     async def _incarnation(self, up: asyncio.Future[None]) -> None:
         crash: _Crash | None = None
-        task = self._task
+        task = self.cell.task
         try:
             actor = await self._begin()
             if not up.done():
@@ -216,7 +214,7 @@ class ChildRunner:
         except (Exception, SystemExit) as caught:  # noqa: BLE001 - the supervisor is where crashes are caught
             crash = _Crash.of(caught)
         finally:
-            self._task = None
+            self.cell.task = None
             if not up.done():
                 up.set_result(None)
             if self._over is not None and not self._over.done():

@@ -27,6 +27,7 @@ from runtime.cloakroom import Cloakroom
 from runtime.clock import Clock
 from runtime.disk import DiskPort
 from runtime.mailbox import Envelope
+from runtime.stacks import where_it_waits
 from runtime.supervisor import BranchRunner
 from runtime.supervisor import GaveUp as GaveUp
 from runtime.topology import check_topology
@@ -482,17 +483,18 @@ class ActorSystem:
         """A handler or device job that takes very long is told once; the loop itself is watched from its own thread."""
         now = self.now()
         for cell in self.cells.values():
-            in_hand = cell.mailbox.in_hand
-            for what, seconds in (
-                (
-                    type(in_hand.message).__name__ if in_hand else "",
-                    now - cell.begun_at if cell.begun_at is not None else 0.0,
-                ),
-                ("device job", cell.device_busy_seconds),
-            ):
-                if seconds > self._stuck_after and self._is_news((cell.name, what), now - seconds):
-                    waits = f", waiting on {cell.waiting_on}" if cell.waiting_on else ""
-                    self.publish(ActorStuck(actor=cell.name, seconds=seconds, stack=f"in {what}{waits}"))
+            if cell.begun_at is not None and now - cell.begun_at > self._stuck_after:
+                seconds = now - cell.begun_at
+                in_hand = cell.mailbox.in_hand
+                what = type(in_hand.message).__name__ if in_hand is not None else ""
+                if self._is_news((cell.name, what), now - seconds):
+                    waits = f", waiting for {cell.waiting_on}" if cell.waiting_on else ""
+                    at = f"\n{where_it_waits(cell.task)}" if cell.task is not None else ""
+                    self.publish(ActorStuck(actor=cell.name, seconds=seconds, stack=f"in {what}{waits}{at}"))
+            seconds = cell.device_busy_seconds
+            if seconds > self._stuck_after and self._is_news((cell.name, "device job"), now - seconds):
+                at = cell.device.stack()
+                self.publish(ActorStuck(actor=cell.name, seconds=seconds, stack=f"in a device job\n{at}".rstrip()))
 
     def _is_news(self, what: tuple[str, str], began: float) -> bool:
         """Once for each handling and each job, which is known by when it began (the device has a clock of its own)."""

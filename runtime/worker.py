@@ -19,6 +19,8 @@ from typing import Any, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
+from runtime.stacks import where_it_works
+
 T = TypeVar("T")
 
 
@@ -50,6 +52,9 @@ class Device(Protocol):
 
     def close(self) -> None:
         """No more jobs; the thread ends after the one in hand."""
+
+    def stack(self) -> str:
+        """Where the job in hand stands, as far as that can be known."""
 
 
 class ThreadWorkers:
@@ -124,6 +129,9 @@ class DeviceThread:
 
     async def join(self) -> None:
         await self._idle.wait()
+
+    def stack(self) -> str:
+        return where_it_works(self._thread.ident if self._thread is not None else None)
 
     def close(self) -> None:
         if self._thread is not None and not self._closed:

@@ -169,6 +169,10 @@ class SimDevice:
         """Return once no job runs and ``done`` of the last one was called."""
         await self._idle.wait()
 
+    def stack(self) -> str:
+        """A simulated job is one callback: it stands nowhere."""
+        return ""
+
     def close(self) -> None:
         """Take no more jobs. The one in hand still runs to its end and reports."""
         self._closed = True

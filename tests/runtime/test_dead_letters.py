@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -103,4 +104,31 @@ async def test_a_handler_that_takes_very_long_is_told_once(monkeypatch: pytest.M
     async with running([listener(heard), child(A, [], deeds={"hang": hang})], stuck_after_seconds=0.01) as system:
         began = system.clock.monotonic()
         await system.ask(AskA("hang"), timeout=1.0)
-    assert [(told.actor, told.stack) for told in heard] == [("a", "in AskA")]
+    assert [told.actor for told in heard] == ["a"]
+    where, *frames = heard[0].stack.splitlines()
+    assert where == "in AskA"
+    assert any(frame.endswith("<locals>.hang") for frame in frames)
+    assert any(frame.endswith("in eventually") for frame in frames), "down to where it waits"
+
+
+async def test_a_device_job_that_takes_very_long_is_told_with_the_stack_it_stands_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(system_module, "STUCK_LOOK_SECONDS", 0.005)
+    heard: list[Any] = []
+    gate = threading.Event()
+
+    async def work(actor: Scripted) -> None:
+        def stand_still() -> ToA:
+            gate.wait(3.0)
+            return ToA("done")
+
+        actor.on_device(stand_still)
+
+    tree = [listener(heard), child(A, [], deeds={"go": work})]
+    async with running(tree, stuck_after_seconds=0.01) as system:
+        await system.send(ToA("go"))
+        await eventually(lambda: bool(heard))
+        gate.set()
+    assert heard[0].stack.startswith("in a device job\n")
+    assert "in stand_still" in heard[0].stack
