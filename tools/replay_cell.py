@@ -8,6 +8,7 @@ verdict, the second is a difference. Both are remembered here, for an actor may 
 
 from __future__ import annotations
 
+import bisect
 import typing
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from datetime import datetime
@@ -26,6 +27,10 @@ NOT_KEPT = ", not kept"
 
 class NotRecorded(Exception):
     """The actor wants something that the record could not hold; the text says what."""
+
+
+class NotThere(NotRecorded, AttributeError):
+    """A part of the system that a replay does not have. Who asks with ``getattr`` and a default is given the default."""
 
 
 class NotWantedThen(Exception):
@@ -119,7 +124,9 @@ class _TraceThen:
 
     def since(self, number: int) -> list[Record]:
         """Those after ``number``."""
-        return [record for record in self._records if record.number > number and record.at <= self._clock.at]
+        begin = bisect.bisect_right(self._records, number, key=lambda record: record.number)
+        end = bisect.bisect_right(self._records, self._clock.at, key=lambda record: record.at)
+        return list(self._records[begin:end])
 
 
 class ReplaySystem:
@@ -135,13 +142,9 @@ class ReplaySystem:
         self.disk = _Untouchable(miss)
         self.cloakroom = _Cloakroom(used, miss)
         self.trace = _TraceThen(records, clock)
-        self.cells: Mapping[str, Any] = {}
-        self._miss = miss
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        self._miss(f"what system.{name} is")
+        raise NotThere(f"what system.{name} is")
 
     def describe(self) -> Sequence[Any]:
         """Nobody else lives here."""

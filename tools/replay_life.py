@@ -141,6 +141,7 @@ class _Replayed:
         except (NotRecorded, NotWantedThen, _Differs) as error:
             if isinstance(error, _Differs):
                 raise
+            cell.missing = cell.missing or error
         except TimeoutError as error:
             if not str(error):
                 cell.missing = cell.missing or NotRecorded("what it waits for")

@@ -198,11 +198,13 @@ class Folder:
                 page.last_consolidation = message.base or page.last_consolidation
             case TrainingProgress():
                 page.global_step, page.adapter_step = message.global_step, message.adapter_step
-                if page.batch is not None:
-                    page.batch.step, page.batch.steps = message.step, message.steps
-                    page.batch.loss = message.loss if message.loss is not None else page.batch.loss
-                    page.batch.tokens_per_second, page.batch.eta_s = message.tokens_per_second, message.eta_s
-                    page.batch.learning_rate = message.learning_rate
+                if page.batch is None or page.batch.batch != message.batch:
+                    # A reporter that began anew in the middle of a batch has not heard that it started.
+                    page.batch = BatchLine(message.name, message.batch, message.step, message.steps)
+                page.batch.step, page.batch.steps = message.step, message.steps
+                page.batch.loss = message.loss if message.loss is not None else page.batch.loss
+                page.batch.tokens_per_second, page.batch.eta_s = message.tokens_per_second, message.eta_s
+                page.batch.learning_rate = message.learning_rate
             case GenerationCommitted():
                 page.generation, page.global_step = message.generation, message.global_step
                 page.adapter_id, page.adapter_step = message.adapter_id, message.adapter_step

@@ -11,12 +11,13 @@ from runtime.disk import DiskPort
 from runtime.simulation import SimLoop
 from tools.exhaustion.__main__ import main
 from tools.exhaustion.replay import replay_story
-from tools.exhaustion.story import SEED, Announced, a_home, after_the_stop, live, told, undisturbed
+from tools.exhaustion.story import SEED, a_home, live, undisturbed
+from tools.exhaustion.story_end import Announced, after_the_stop, told
 from tools.exhaustion.story_sweep import PARTS, StorySweep, points_of
 from tools.exhaustion.tally import both_orders
 from tools.exhaustion.tasks import evenly
 
-SAMPLE = {"cuts": 60, "kills": 60, "errors": 30, "messages": 24}
+SAMPLE = {"cuts": 54, "kills": 54, "errors": 24, "messages": 24}
 SHARES = 3
 
 
@@ -98,7 +99,7 @@ def test_a_commit_that_is_announced_before_it_is_durable_is_found(monkeypatch: p
             sound(disk, path, data)
 
     monkeypatch.setattr(durable, "write_file", write_file)
-    tally = StorySweep(torn_at_most=1).run("cuts", range(1, points_of("cuts"), 3))
+    tally = StorySweep(torn_at_most=1).run("cuts", range(1, points_of("cuts"), 9))
     found = [(path, why) for path, why in tally.violations if "announced" in why]
     assert found
     path, _ = found[0]

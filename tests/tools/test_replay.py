@@ -278,6 +278,10 @@ class Busy(Actor):
                 self.post(Later("at once"))
                 await self.blocking(lambda: asyncio.run(asyncio.sleep(0.05)))
                 await self.send(Went("all of them"))
+            case "neighbours":
+                cells = getattr(self.system, "cells", {})
+                await self.send(Went("looked around"))
+                await self.send(Went("neighbours", len(self.system.cells) - len(cells)))
             case "thread":
                 self.on_device(lambda: Later("from the thread"))
             case "later":
@@ -458,6 +462,12 @@ async def test_what_leaves_no_record_ends_the_replay_in_words_and_is_no_differen
     assert outcome.why == ""
     assert "what is left in the cloakroom outside of a job leaves no record" in outcome.missing
     assert outcome.messages_in < outcome.of_in
+
+
+async def test_a_look_at_the_neighbours_ends_the_replay_in_words_unless_it_can_do_without(tmp_path: Path) -> None:
+    outcome = await replayed(tmp_path, tree(), "neighbours")
+    assert outcome.why == ""
+    assert "cannot be replayed: the record does not hold what system.cells is" in outcome.missing
 
 
 async def test_a_result_that_was_too_large_to_keep_is_a_note_that_names_the_message(tmp_path: Path) -> None:

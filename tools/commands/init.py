@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.errors import EXIT_DONE, EXIT_USAGE, OperatorError
 
-FOLDERS = ("inbox", "trained", "rejected", "failed", "state", "snapshots", "consolidated_models", "status")
+FOLDERS = ("plugins", "inbox", "trained", "rejected", "failed", "state", "snapshots", "consolidated_models", "status")
 
 CONFIG = """\
 # Nightfold's config. The daemon reads it at start and never writes it.
@@ -44,9 +44,10 @@ model = {model}
 [status_reporter]
 # trace_on_disk = true
 
-# A plug-in is one class and one section:
-# [plugins.notifier]
-# actor = "my_package.my_module:MyActor"
+# A plug-in is one class and one section; a file belongs into plugins/.
+# [plugins.bell]
+# actor = "notifier"               # or "NAME.py:Class", or "package.module:Class"
+# urls = ["ntfy://my-topic"]
 """
 
 SHOWN = """\

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 
 from runtime.simulation import PowerCut, PowerLost, SimDisk
 from runtime.simulation.inodes import FileNode, FolderNode, LinkNode, Node, Operation
-from tools.exhaustion.tape import every_outcome
+from tools.exhaustion.tape import Tape, every_outcome
 
+_NEVER_ASKED = random.Random(0)  # noqa: S311 - only a torn cut asks
 Action = Callable[[SimDisk], object]
 
 HALFWAY = ("write", "fsync", "fsync_dir")
@@ -125,7 +126,8 @@ def fork(disk: SimDisk) -> ForkingDisk:
         copy.modified_ns, copy.changed_ns = node.modified_ns, node.changed_ns
         made[node.number] = copy
         copy.entries = {name: copied(child) for name, child in node.entries.items()}
-        copy.durable = {name: copied(child) for name, child in node.durable.items()}
+        same = node.durable == node.entries  # nodes are equal to themselves alone
+        copy.durable = dict(copy.entries) if same else {name: copied(child) for name, child in node.durable.items()}
         return copy
 
     twin._root = folder(disk._root)
@@ -167,10 +169,10 @@ def abandoned(disk: SimDisk) -> ForkingDisk:
 def survivors(disk: SimDisk, torn_at_most: int) -> Iterator[tuple[str, SimDisk]]:
     """(mode, the disk after the reboot) if the power goes now: all lost, all kept, and everything in between."""
     if not _anything_waits(disk):
-        yield "lose_all", _rebooted(fork(disk), "lose_all", random.Random(0))  # noqa: S311 - chance, not secrets
+        yield "lose_all", _rebooted(fork(disk), "lose_all", _NEVER_ASKED)
         return
-    yield "lose_all", _rebooted(fork(disk), "lose_all", random.Random(0))  # noqa: S311 - chance, not secrets
-    yield "keep_all", _rebooted(fork(disk), "keep_all", random.Random(0))  # noqa: S311 - chance, not secrets
+    yield "lose_all", _rebooted(fork(disk), "lose_all", _NEVER_ASKED)
+    yield "keep_all", _rebooted(fork(disk), "keep_all", _NEVER_ASKED)
     for word, found in every_outcome(lambda tape: _rebooted(fork(disk), "torn", tape), torn_at_most):
         yield f"torn.{word}", found
 
@@ -211,8 +213,6 @@ def digest(disk: SimDisk) -> str:
 
 def cut_for_real(disk: SimDisk, word: str) -> SimDisk:
     """The power went in a run (``PowerLost`` was raised): what is found in the mode that ``word`` names."""
-    from tools.exhaustion.tape import Tape
-
     mode, _, tape = word.partition(".")
     stream = Tape([int(answer) for answer in tape.split(".") if answer])
     with contextlib.suppress(PowerLost):

@@ -21,7 +21,8 @@ from typing import Any
 from runtime.simulation import Fault, PowerCut, PowerLost
 from tools.exhaustion.forking_disk import ForkingDisk, abandoned, cut_for_real, fork
 from tools.exhaustion.scenario import Broken, Scenario
-from tools.exhaustion.story import Announced, Killed, a_home, after_the_stop, hold_promises, live
+from tools.exhaustion.story import Killed, a_home, live
+from tools.exhaustion.story_end import Announced, after_the_stop, hold_promises
 from tools.exhaustion.story_sweep import Crash, StorySweep
 from tools.exhaustion.sweep import ERRORS, Sweep, prepared
 

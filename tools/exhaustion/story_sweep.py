@@ -21,19 +21,8 @@ from runtime.mailbox import Envelope
 from runtime.simulation import Fault, SimDisk
 from tools.exhaustion.forking_disk import ForkingDisk, Point, abandoned, digest, fork
 from tools.exhaustion.scenario import Broken
-from tools.exhaustion.story import (
-    Announced,
-    Moment,
-    Sabotage,
-    Told,
-    a_home,
-    after_the_stop,
-    hold_promises,
-    live,
-    nothing_hidden,
-    told,
-    undisturbed,
-)
+from tools.exhaustion.story import Moment, Sabotage, a_home, live, undisturbed
+from tools.exhaustion.story_end import Announced, Told, after_the_stop, hold_promises, nothing_hidden, told
 from tools.exhaustion.sweep import ERRORS
 from tools.exhaustion.tally import Tally
 

@@ -253,6 +253,12 @@ def test_counts_are_of_files_in_their_last_places_each_once() -> None:
     assert folded(FILED, second, rejected, failed, again).counts == Counts(trained=2, rejected=1, failed=1)
 
 
+def test_a_reporter_that_begins_anew_in_the_middle_of_a_batch_says_that_it_trains() -> None:
+    page = folded(PROGRESS)
+    assert page.batch is not None
+    assert (page.state, page.batch.batch, page.batch.step) == ("training", PROGRESS.batch, PROGRESS.step)
+
+
 def test_a_file_whose_filing_is_told_twice_counts_once() -> None:
     folder = Folder(Page())
     folder.found(["trained/a.jsonl"])  # it lay there when the reporter began, and its message still waited

@@ -2,7 +2,7 @@
 
 Each repetition runs in a process of its own, the contestants of a case in turn, round after round, so that a slow
 minute of the machine is shared. Printed are medians with their range, and the median of each round's ratio to
-``asyncio.Queue``. Targets look at CPU time, for wall time counts what others did on the machine; the ratio of wall stands beside it.
+``asyncio.Queue``, of each column. Targets look at CPU time: wall time counts what others did on the machine as well.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ async def until_heard(tally: Tally, count: int, send: Callable[[], Awaitable[obj
 
 
 def shares(count: int, tokens: int) -> list[int]:
-    """``count`` hops dealt out to the tokens: where actors are threads each carries its own, for a shared one is lost."""
+    """``count`` hops dealt out to the tokens, each of which carries its own: threads would miscount a shared one."""
     return [count // tokens + (number < count % tokens) for number in range(tokens)]
 
 
