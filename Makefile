@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check lint types simulate exhaust bench bench-runtime docs clean
+.PHONY: setup demo test check lint types simulate mutations exhaust bench bench-runtime docs clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,9 @@ simulate: $(STAMP)
 # All of it takes some minutes; ARGS='--level double' cuts again at every point after every cut, which takes longer.
 exhaust: $(STAMP)
 	$(BIN)/python -m tools.exhaustion $(ARGS)
+
+mutations: $(STAMP)
+	$(BIN)/python -m tests.simulation.hunt --write tests/simulation/MUTATIONS.md
 
 bench: $(STAMP)
 	$(BIN)/python -m tools.bench.validation

@@ -30,7 +30,7 @@ class NotRecorded(Exception):
 
 
 class NotThere(NotRecorded, AttributeError):
-    """A part of the system that a replay does not have. Who asks with ``getattr`` and a default is given the default."""
+    """A part of the system that a replay does not have; ``getattr`` with a default gives the default."""
 
 
 class NotWantedThen(Exception):

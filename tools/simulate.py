@@ -128,7 +128,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--only-faults",
         type=_given_faults,
         metavar="LIST",
-        help="exactly these faults instead of the seed's own: a file, or LIFE.KIND@POINT ...; '' for none",
+        help="exactly these faults instead of the seed's own: a file, or LIFE.KIND@PLACE#NTH ...; '' for none",
     )
     add("--without-deeds", type=_groups, default=(), metavar="N,N", help="leave these deeds of people undone")
     add("--shrink-seconds", type=float, default=60.0, metavar="T", help="for each broken seed; 0: not at all")

@@ -71,6 +71,9 @@ def recover_claims(disk: DiskPort) -> tuple[Claimed, ...]:
             disk.fsync_dir(INBOX)
             found.append(_claimed(disk, batch, names[0]))
         else:
+            # A killed process may have moved the file out and not synced that: a power cut would put it back, into
+            # a folder that is being deleted.
+            disk.fsync_dir(f"{BATCHES}/{batch}")
             durable.remove(disk, f"{BATCHES}/{batch}")
     return tuple(found)
 

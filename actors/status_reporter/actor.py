@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from actors.status_reporter.lines import line_for
-from actors.status_reporter.page import Folder, Page
+from actors.status_reporter.page import Counts, Folder, Page
 from messages import (
     ActorCrashed,
     ActorGaveUp,
@@ -125,7 +125,7 @@ class StatusReporter(Actor):
     async def on_start(self) -> None:
         now = self._now()
         self._folder = Folder(Page(pid=os.getpid(), started=now, heartbeat=now))
-        self._folder.found(await self.blocking(self._look_at_files))
+        self._folder.page.counts = await self.blocking(self._prepare)
         self._events: list[bytes] = []
         self._torn = False
         self._said: dict[str, type[Message]] = {}
@@ -144,18 +144,21 @@ class StatusReporter(Actor):
             keep=self.settings.trace_files,
         )
 
-    def _look_at_files(self) -> list[str]:
-        """Every file that lies in its last place, by path."""
+    def _prepare(self) -> Counts:
         with contextlib.suppress(OSError):  # a full disk must not keep the daemon from starting
             durable.ensure_directory(self.disk, FOLDER)
             durable.sweep(self.disk, FOLDER)
-        return [
-            f"{folder}/{name}"
-            for folder in ("trained", "rejected", "failed")
-            if self.disk.stat(folder) is not None
-            for name in self.disk.listdir(folder)
-            if not name.endswith((".receipt.json", ".report.json")) and not durable.is_leftover(name)
-        ]
+        return self._count()
+
+    def _count(self) -> Counts:
+        """How many files lie in each last place."""
+        found = Counts()
+        for folder in Counts.__struct_fields__:
+            if self.disk.stat(folder) is not None:
+                names = self.disk.listdir(folder)
+                papers = sum(name.endswith((".receipt.json", ".report.json")) for name in names)
+                setattr(found, folder, len(names) - papers - sum(map(durable.is_leftover, names)))
+        return found
 
     async def on_stop(self) -> None:
         page = self._folder.page
@@ -207,6 +210,9 @@ class StatusReporter(Actor):
     ) -> None:
         """An event: into the page, the log and the console."""
         self._fold(message)
+        if isinstance(message, BatchFiled) or (isinstance(message, ActorStarted) and message.incarnation > 1):
+            # Counted anew, not one more: around a crash a filing may be told twice, or never.
+            self._folder.page.counts = await self.blocking(self._count)
         event = {"at": self._now(), **msgspec.to_builtins(message)}
         self._events.append(msgspec.json.encode(event) + b"\n")
         if len(self._events) > EVENTS_HELD_MAX:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from messages import (
@@ -78,7 +76,7 @@ class ErrorLine(msgspec.Struct):
 
 
 class Counts(msgspec.Struct):
-    """Files in their last places."""
+    """Files in their last places. Counted by the reporter where they lie: what is told of them may be told twice."""
 
     trained: int = 0
     rejected: int = 0
@@ -132,7 +130,6 @@ class Folder:
         self.page = page
         self._paused = False
         self._validating: dict[str, str] = {}
-        self._filed: set[str] = set()
         self._ready = False
         self._waits = ""
 
@@ -172,19 +169,6 @@ class Folder:
             case BatchFiled():
                 # Also of a claim that was sent again when the file had its outcome: nobody answers that one.
                 self._validating.pop(message.batch, None)
-                self.found((message.path,) if message.path else ())
-
-    def found(self, paths: Iterable[str]) -> None:
-        """Files that lie in their last places; each counts once, however often it is told of.
-
-        What is told again: a file whose filing a crash or a power cut made the InboxWatcher repeat, and one that lay
-        there already when this reporter began and whose message still waited.
-        """
-        for path in paths:
-            folder = path.partition("/")[0]
-            if path not in self._filed and hasattr(self.page.counts, folder):
-                self._filed.add(path)
-                setattr(self.page.counts, folder, getattr(self.page.counts, folder) + 1)
 
     def _fold_learning(self, message: Message) -> None:
         page = self.page

@@ -74,6 +74,7 @@ class Life:
         self._device_jobs = 0
         self._channels: dict[str, Channel] = {}
         self._counts: dict[str, int] = {}
+        self._places: dict[object, int] = {}
         self._cuts, self._io, self._crashes = (self._channel(name) for name in ("cut", "io", "crash"))
         self._passed = trial.crash_points.passed
         self._orders = trial.orders.seen
@@ -108,7 +109,7 @@ class Life:
     def unlucky(self, kind: str, where: str = "") -> bool:
         """Does a trouble of the trial's own (``Climate.others``) strike here?"""
         count = self._counts[kind] = self._counts.get(kind, 0) + 1
-        return self._struck(self._channel(kind), count, where) is not None
+        return self._struck(self._channel(kind), count, "", 0, where) is not None
 
     def jump_clock(self, seconds: float) -> None:
         """Set the wall clock forward or back, for good."""
@@ -178,18 +179,26 @@ class Life:
             found = self._channels[name] = self.trial.weather.channel(name, self.number)
         return found
 
-    def _struck(self, channel: Channel, point: int, where: str) -> Strike | None:
+    def _struck(self, channel: Channel, point: int, place: str, nth: int, where: str) -> Strike | None:
         """What strikes at this point, if anything does."""
-        if point < channel.due:
-            return None
         if self.calm:
-            channel.due = NEVER
+            channel.due, channel.places = NEVER, {}
             return None
-        strike = channel.take()
-        if strike.point != point:
-            return None  # of a list that was made for other counts
-        self._note(_placed(strike, where, strike.life))
+        strike = channel.places.get((place, nth))
+        if strike is None:
+            if point < channel.due:
+                return None
+            strike = channel.take()
+            if strike.point != point:
+                return None  # of a list that was made for other counts
+        strike = msgspec.structs.replace(strike, point=point, place=place, nth=nth, where=where)
+        self._note(strike)
         return strike
+
+    def _count(self, key: object) -> int:
+        """Which passing of this place it is."""
+        count = self._places[key] = self._places.get(key, 0) + 1
+        return count
 
     def _note(self, strike: Strike) -> None:
         self.trial.note_strike(strike, self.seconds)
@@ -208,14 +217,16 @@ class Life:
         cuts = self._cuts
         if cuts.aim and path.startswith(cuts.aim):
             cuts.passing(point)
-        if point < cuts.due and point < self._io.due:
+        nth = self._count(place)
+        io = self._io
+        if point < cuts.due and point < io.due and not cuts.places and not io.places:
             return None
-        strike = self._struck(cuts, point, f"{operation} {path}")
+        strike = self._struck(cuts, point, place, nth, f"{operation} {path}")
         if strike is not None:
             self.ended_by = "kill" if strike.kind == "kill" else "cut"
             trial.crash_points.reached.add(place)
         else:
-            strike = self._struck(self._io, point, f"{operation} {path}")
+            strike = self._struck(io, point, place, nth, f"{operation} {path}")
         return None if strike is None else strike.fault()
 
     def _renamed(self, path: str) -> None:
@@ -236,9 +247,13 @@ class Life:
         if type(message) is not Tick:
             self._busy_until = max(self._busy_until, self.loop.time() + QUIET_SECONDS)
         self._moments = point = self._moments + 1
-        if point < self._crashes.due:
+        nth = self._count((actor, type(message), moment))
+        crashes = self._crashes
+        if point < crashes.due and not crashes.places:
             return
-        if self._struck(self._crashes, point, f"{actor} {moment} {name_of(message)}") is not None:
+        # Ticks are counted together, whatever their timer: a tick's name would have to be built each time.
+        place = f"{actor} {moment} {type(message).__name__}"
+        if self._struck(crashes, point, place, nth, f"{actor} {moment} {name_of(message)}") is not None:
             raise RuntimeError(f"sabotage {moment} {name_of(message)}")
 
     def _job_trouble(self) -> JobTrouble | None:
@@ -246,14 +261,30 @@ class Life:
         actor = ACTING.get()
         if actor in self.trial.spared:
             return None
-        return _trouble(self._struck(self._channel("job"), self._jobs, f"a job of {actor or 'nobody'}"), self)
+        return self._trouble("job", self._jobs, actor)
+
+    def _trouble(self, name: str, point: int, actor: str) -> JobTrouble | None:
+        """What goes wrong with this job of an actor, told apart by the message over which the job was begun."""
+        channel = self._channel(name)
+        nth = self._count((name, actor, self._before.get(actor, "")))
+        if point < channel.due and not channel.places:
+            return None
+        place = f"{actor or 'nobody'} over {self._before.get(actor, 'its start')}"
+        strike = self._struck(channel, point, place, nth, f"a {name} of {place}")
+        if strike is None:
+            return None
+        match strike.how:
+            case "before" | "after":
+                return JobTrouble(raises=strike.how)
+        # What lasts ends with the weather: from then on the program has only itself to blame.
+        return JobTrouble(seconds=max(0.001, min(strike.seconds, self.trial.seconds - self.seconds)))
 
     def _device(self, name: str) -> SimDevice:
         device = SimDevice(self.loop, longest_seconds=self.trial.pace.device, name=name)
 
         def trouble() -> JobTrouble | None:
             self._device_jobs += 1
-            return _trouble(self._struck(self._channel("device"), self._device_jobs, f"{name}'s device"), self)
+            return self._trouble("device", self._device_jobs, name)
 
         device.trouble = trouble
         return device
@@ -270,7 +301,7 @@ class Life:
     def _begin_hour(self, strike: Strike, ends: float) -> None:
         self._busy_until = max(self._busy_until, ends + QUIET_SECONDS)
         if not self.trial.has_struck(strike):
-            self.trial.note_strike(_placed(strike, strike.where, self.number), self.seconds)
+            self.trial.note_strike(msgspec.structs.replace(strike, life=self.number), self.seconds)
         if strike.kind == "disk_full":
             used = self.disk.capacity_bytes - self.disk.free_bytes()
             self.disk.capacity_bytes = used + int(strike.how)
@@ -282,22 +313,6 @@ class Life:
             self.disk.capacity_bytes = self.trial.capacity_bytes
         else:
             self.workers.longest_seconds = self.trial.pace.disk
-
-
-def _placed(strike: Strike, where: str, life: int) -> Strike:
-    """The strike with the place where it struck."""
-    return msgspec.structs.replace(strike, where=where, life=life)
-
-
-def _trouble(strike: Strike | None, life: Life) -> JobTrouble | None:
-    if strike is None:
-        return None
-    # What lasts ends with the weather: from then on the program has only itself to blame.
-    lasts = max(0.001, min(strike.seconds, life.trial.seconds - life.seconds)) if strike.seconds else 0.0
-    match strike.how:
-        case "before" | "after":
-            return JobTrouble(raises=strike.how)
-    return JobTrouble(seconds=lasts)
 
 
 def attributed(branch: Branch) -> Branch:

@@ -1,10 +1,12 @@
 """Faults as data: each thing that went wrong in a universe is one small record, and a list of them can be given back.
 
-``Strike`` says where it struck: in which life, at which point of which count. A universe that is given the list that
-another one of its seed recorded runs exactly as that one did; given a part of it, it runs with that part alone.
+``Strike`` says where it struck: in which life, at which place, and at which passing of it. A universe that is given the
+list that another one of its seed recorded runs exactly as that one did; given a part of it, it runs with that part
+alone. Places are counted one by one, so that what is left out of a list rarely moves the rest.
 
-As text a strike is ``LIFE.KIND@POINT``, then ``:HOW``, ``:SECONDS`` and ``:SEED`` as far as they are set, for example
-``2.cut@118:torn:0:77``; a list is such words with spaces between.
+As text a strike is ``LIFE.KIND@PLACE#NTH``, with commas for the spaces in the place, then ``:HOW``, ``:SECONDS`` and
+``:SEED`` as far as they are set: ``2.cut@rename,state/HEAD#3:torn:0:77`` is the third replacement of HEAD in the second
+life. ``LIFE.KIND@POINT`` counts all occasions of the kind in that life. A list is such words with spaces between.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import msgspec
 from runtime.simulation.faults import Fault, IoError, NoSpace, PowerCut, ShortWrite, Survival
 
 _WORD = re.compile(
-    r"(?P<life>\d+)\.(?P<kind>\w+)@(?P<point>\d+)(:(?P<how>[\w.]*))?(:(?P<seconds>[\d.]+))?(:(?P<seed>\d+))?"
+    r"(?P<life>\d+)\.(?P<kind>\w+)@((?P<point>\d+)|(?P<place>[^#:\s]+)#(?P<nth>\d+))(:(?P<how>[\w.]*))?(:(?P<seconds>[\d.]+))?(:(?P<seed>\d+))?"
 )
+_REMARK = re.compile(r"(^|\s)#.*")
 HALFWAY = ".halfway"
 """Ends ``how`` of a cut or kill that came half-way through its operation."""
 
@@ -34,7 +37,8 @@ class Strike(msgspec.Struct, frozen=True):
         how: what a power cut leaves (``faults.Survival``), ``before`` or ``after``, or a figure.
         seconds: how long it lasts.
         seed: of what a torn cut leaves.
-        where: for people: the operation and path, or the actor and message. It decides nothing.
+        place, nth: the kind of place, and which passing of it in this life. Given, they count, and ``point`` does not.
+        where: for people: the operation and its very path, or the actor and message. It decides nothing.
     """
 
     life: int
@@ -43,6 +47,8 @@ class Strike(msgspec.Struct, frozen=True):
     how: str = ""
     seconds: float = 0.0
     seed: int = 0
+    place: str = ""
+    nth: int = 0
     where: str = ""
 
     def __str__(self) -> str:
@@ -51,7 +57,8 @@ class Strike(msgspec.Struct, frozen=True):
             if value:
                 break
             del more[index]
-        return ":".join((f"{self.life}.{self.kind}@{self.point}", *more))
+        at = f"{self.place.replace(' ', ',')}#{self.nth}" if self.place else str(self.point)
+        return ":".join((f"{self.life}.{self.kind}@{at}", *more))
 
     def fault(self) -> Fault:
         """What the disk is told, of a strike that comes at one of its operations."""
@@ -94,26 +101,28 @@ def written(strikes: Iterable[Strike]) -> str:
 
 
 def read(text: str) -> tuple[Strike, ...]:
-    """A list from its text; what follows ``#`` on a line is for people.
+    """A list from its text; what follows a lone ``#`` on a line is for people.
 
     Raises:
         ValueError: a word is no strike; the text says which.
     """
-    words = [word for line in text.splitlines() for word in line.partition("#")[0].split()]
+    words = [word for line in text.splitlines() for word in _REMARK.sub("", line).split()]
     return tuple(map(_read_one, words))
 
 
 def _read_one(word: str) -> Strike:
     found = _WORD.fullmatch(word)
     if found is None:
-        raise ValueError(f"{word!r} is no strike: expected LIFE.KIND@POINT[:HOW[:SECONDS[:SEED]]]")
+        raise ValueError(f"{word!r} is no strike: expected LIFE.KIND@PLACE#NTH[:HOW[:SECONDS[:SEED]]]")
     strike = Strike(
         int(found["life"]),
         found["kind"],
-        int(found["point"]),
+        int(found["point"] or 0),
         found["how"] or "",
         float(found["seconds"] or 0.0),
         int(found["seed"] or 0),
+        (found["place"] or "").replace(",", " "),
+        int(found["nth"] or 0),
     )
     if channel_of(strike.kind) == "cut":
         _survival(strike.how.partition(".")[0])

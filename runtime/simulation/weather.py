@@ -54,10 +54,14 @@ class Climate(msgspec.Struct, frozen=True):
 
 
 class Channel:
-    """One stream of strikes in one life: ``due`` is the next point that is struck, if ``aim`` does not set it anew."""
+    """One stream of strikes in one life.
+
+    ``due`` is the next point that is struck, if ``aim`` does not set it anew; ``places`` are struck whatever the point.
+    """
 
     due: int = NEVER
     aim: str = ""
+    places: Mapping[tuple[str, int], Strike] = {}
 
     def passing(self, point: int) -> None:
         """Something below ``aim`` is done at this point."""
@@ -84,8 +88,7 @@ class GivenWeather:
         self._strikes = strikes
 
     def channel(self, name: str, life: int) -> Channel:
-        found = {one.point: one for one in self._strikes if one.life == life and channel_of(one.kind) == name}
-        return _Given([found[point] for point in sorted(found)])
+        return _Given([one for one in self._strikes if one.life == life and channel_of(one.kind) == name])
 
     def hours(self) -> Sequence[Strike]:
         return [one for one in self._strikes if channel_of(one.kind) == "hours"]
@@ -93,7 +96,9 @@ class GivenWeather:
 
 class _Given(Channel):
     def __init__(self, strikes: list[Strike]) -> None:
-        self._left = strikes[::-1]
+        self.places = {(one.place, one.nth): one for one in strikes if one.place}
+        points = {one.point: one for one in strikes if not one.place}
+        self._left = [points[point] for point in sorted(points, reverse=True)]
         self.due = self._left[-1].point if self._left else NEVER
 
     def take(self) -> Strike:

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from tests.simulation.mutations import MUTATIONS, Mutation
-from tests.simulation.planting import planted
+from tests.simulation.planting import Edit, NotThere, planted
 from tools.simulate import run_seed
 from tools.simulated_house import universe
 
@@ -46,28 +46,46 @@ class Stillborn(AssertionError):
     """The planted code is wrong as code."""
 
 
+class Unsound(AssertionError):
+    """The universe that found a bug breaks a promise without it too: that is a bug of the program, or a false alarm."""
+
+
 @dataclass(frozen=True)
 class Catch:
-    """After how many seeds a mutation was found, and by what. ``violation`` is empty if it was not."""
+    """After how many seeds a mutation was found, and by what. ``violation`` is empty if it was not.
+
+    ``problem`` is why there was no hunt worth the name.
+    """
 
     seeds: int
     violation: str
+    problem: str = ""
 
 
 def hunt(mutation: Mutation) -> Catch:
-    """Universes with the bug in them, until one breaks a promise.
+    """Universes with the bug in them, until one breaks a promise that it keeps without the bug.
 
     Raises:
         Stillborn: one broke because the planted code does not run.
+        Unsound: one breaks without it too.
     """
-    with weather(mutation), planted((*mutation.scenery, *mutation.edits)):
-        for count in range(1, mutation.within + 1):
-            violation = run_seed(mutation.first_seed + count - 1, mutation.days).violation
-            if any(word in violation for word in STILLBORN):
-                raise Stillborn(f"{mutation.name}: {violation}")
-            if violation:
-                return Catch(count, violation)
+    for count in range(1, mutation.within + 1):
+        seed = mutation.first_seed + count - 1
+        violation = live(mutation, seed, mutation.edits)
+        if any(word in violation for word in STILLBORN):
+            raise Stillborn(f"{mutation.name}: {violation}")
+        if violation:
+            without = live(mutation, seed, ())
+            if without:
+                raise Unsound(f"seed {seed} in the climate {mutation.climate} breaks without the bug: {without}")
+            return Catch(count, violation)
     return Catch(mutation.within, "")
+
+
+def live(mutation: Mutation, seed: int, edits: tuple[Edit, ...]) -> str:
+    """One universe in the mutation's scenery and climate; the promise it broke, or nothing."""
+    with weather(mutation), planted((*mutation.scenery, *edits)):
+        return run_seed(seed, mutation.days).violation
 
 
 @contextlib.contextmanager
@@ -81,18 +99,26 @@ def weather(mutation: Mutation) -> Iterator[None]:
         universe.CLIMATE = usual
 
 
+def attempt(mutation: Mutation) -> Catch:
+    """A hunt that must not end those after it."""
+    try:
+        return hunt(mutation)
+    except (NotThere, Stillborn, Unsound) as error:
+        return Catch(0, "", f"{type(error).__name__}: {error}")
+
+
 def hunt_all(mutations: Sequence[Mutation], jobs: int) -> Iterator[Catch]:
     """A catch for each, in order; ``jobs`` hunts at a time."""
     if jobs == 1:
-        yield from map(hunt, mutations)
+        yield from map(attempt, mutations)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(hunt, mutations)
+        yield from pool.map(attempt, mutations)
 
 
 def line(mutation: Mutation, catch: Catch) -> str:
     """One hunt for a person to read."""
-    found = in_one_line(catch.violation) or ("not seen" if mutation.blind else "NOT FOUND")
+    found = catch.problem or in_one_line(catch.violation) or ("not seen" if mutation.blind else "NOT FOUND")
     seen = " (no longer blind: say so in mutations.py)" if mutation.blind and catch.violation else ""
     return f"{catch.seeds:4} of {mutation.within:<4} {mutation.name}: {found}{seen}"
 
@@ -104,7 +130,7 @@ def table(hunted: Sequence[tuple[Mutation, Catch]]) -> str:
     page = [OPENING, "| planted | which breaks | seeds | found by |", "| --- | --- | --- | --- |"]
     page += [
         f"| {mutation.name} | {mutation.breaks} | {catch.seeds} of {mutation.within} "
-        f"| {in_one_line(catch.violation) or '**not found**'} |"
+        f"| {in_one_line(catch.violation or catch.problem) or '**not found**'} |"
         for mutation, catch in seen
     ]
     if blind:
@@ -143,9 +169,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for mutation, catch in zip(wanted, hunt_all(wanted, given.jobs), strict=True):
         hunted.append((mutation, catch))
         print(line(mutation, catch), flush=True)
-    missed = [mutation for mutation, catch in hunted if not catch.violation and not mutation.blind]
+    missed = [mutation for mutation, catch in hunted if catch.problem or not (catch.violation or mutation.blind)]
+    found = sum(bool(catch.violation) for mutation, catch in hunted if not mutation.blind)
     blind = sum(bool(mutation.blind) for mutation in wanted)
-    print(f"{len(wanted) - blind - len(missed)} of {len(wanted) - blind} found; blind to {blind} more")
+    print(f"{found} of {len(wanted) - blind} found; blind to {blind} more")
     if given.write is not None and len(wanted) == len(MUTATIONS):
         given.write.write_text(table(hunted), encoding="utf-8")
     return 1 if missed else 0

@@ -52,9 +52,12 @@ HIGH_BATCHES = (Edit(f"{FILING}:_last_number", "default=0", "default=999997"),)
 
 # Every life but those of calm universes ends by a power cut, half of them close to something done in these places.
 HEAD_STORM = {"cut": 100.0, "cut_after": 200.0, "aims": ("state/.", "state/HEAD")}
+COMMIT_CUTS = {"cut": 100.0, "cut_after": 200.0, "aims": ("state/generations",)}
 COMMIT_STORM = {"cut": 100.0, "cut_after": 200.0, "io": 0.03, "aims": ("state/generations",)}
+FULL_DISKS = {"io": 0.04}
 FILE_STORM = {"cut": 100.0, "cut_after": 300.0, "io": 0.01, "aims": ("state/batches", "trained/")}
 NIGHT_STORM = {"cut": 100.0, "cut_after": 800.0, "aims": ("consolidated_models", "state/deltas")}
+LONG_NIGHTS = {"cut": 3.0, "cut_after": 1500.0, "io": 0.01, "aims": ("consolidated_models",)}
 
 MUTATIONS = (
     # The durable protocols.
@@ -109,6 +112,10 @@ MUTATIONS = (
         "a merged model is shown without a sync",
         "HEAD may stand on a model that the power cut took back.",
         (Edit(f"{DURABLE}:show_directory", "disk.fsync_dir(parent_of(path))", "return"),),
+        within=60,
+        climate=LONG_NIGHTS,
+        days=1.0,
+        first_seed=1,
     ),
     Mutation(
         "a moved file is not synced",
@@ -134,8 +141,9 @@ MUTATIONS = (
                 "_discard(disk, temporary)\n        return",
             ),
         ),
-        within=30,
-        first_seed=5,
+        within=40,
+        first_seed=4,
+        climate=FULL_DISKS,
     ),
     Mutation(
         "a full disk cuts a write short, unnoticed",
@@ -147,8 +155,9 @@ MUTATIONS = (
                 "with contextlib.suppress(OSError):\n            disk.write(handle, data)",
             ),
         ),
-        within=117,
-        first_seed=36,
+        within=60,
+        first_seed=1,
+        climate=FULL_DISKS,
     ),
     Mutation(
         "a failed sync is tried again and believed",
@@ -244,10 +253,10 @@ MUTATIONS = (
                 "            durable.remove(self._disk, gone)",
             ),
         ),
-        within=90,
-        first_seed=16,
-        climate=COMMIT_STORM,
+        within=120,
+        climate=COMMIT_CUTS,
         days=0.2,
+        first_seed=18,
     ),
     Mutation(
         "retention deletes what HEAD keeps",
@@ -304,8 +313,9 @@ MUTATIONS = (
                 " adapter_step=kept.adapter_step, size_bytes=kept.size_bytes, seconds=0.0)\n",
             ),
         ),
-        within=30,
-        first_seed=5,
+        within=40,
+        first_seed=4,
+        climate=FULL_DISKS,
     ),
     Mutation(
         "generations are numbered by the order of their names",
@@ -576,8 +586,8 @@ MUTATIONS = (
                 "    durable.remove(disk, f'{BATCHES}/{claimed.batch}')",
             ),
         ),
-        within=30,
-        first_seed=5,
+        within=90,
+        climate=FILE_STORM,
     ),
     Mutation(
         "reports are not written",
@@ -604,9 +614,9 @@ MUTATIONS = (
         "filing is tried once",
         "A full disk at the wrong moment, and the file stays under state/batches/.",
         (Edit(f"{INBOX}._file", "self._refuse_if_lost(error)\n", "self._to_file.pop(batch)\n"),),
-        within=130,
-        first_seed=24,
-        climate=FILE_STORM,
+        within=40,
+        first_seed=4,
+        climate=FULL_DISKS,
     ),
     Mutation(
         "a lost claim is not sent again",
@@ -633,6 +643,9 @@ MUTATIONS = (
                 "    delta = self._write_delta(",
             ),
         ),
+        within=80,
+        climate=NIGHT_STORM,
+        days=0.3,
     ),
     Mutation(
         "a night's delta is missing from the ledger",
@@ -703,6 +716,7 @@ MUTATIONS = (
                 "NightClosed(night=night, committed=True)",
             ),
         ),
+        blind="Trouble with the disk in the one commit of a night, after the Trainer has begun the fresh adapter.",
     ),
     Mutation(
         "the Trainer is not told that a night is over",
@@ -721,11 +735,18 @@ MUTATIONS = (
         "a partial merge is not swept",
         "What a crash left of a night stays, as large as a model.",
         (Edit(f"{NIGHTS}._remove_unneeded", "durable.sweep(self.disk, MODELS)", "return"),),
+        within=60,
+        climate=NIGHT_STORM,
+        days=0.3,
     ),
     Mutation(
         "a model is deleted that a kept generation stands on",
         "Going back to that generation finds no base.",
         (Edit(f"{NIGHTS}._tidy", "{*force.models_needed, force.model_path}", "{force.model_path}"),),
+        within=40,
+        climate=LONG_NIGHTS,
+        days=1.0,
+        first_seed=2,
     ),
     # What people read.
     Mutation(
@@ -745,8 +766,8 @@ MUTATIONS = (
         (
             Edit(
                 "actors.status_reporter.actor:StatusReporter.on_start",
-                "self._folder.found(await self.blocking(self._look_at_files))",
-                "await self.blocking(self._look_at_files)",
+                "self._folder.page.counts = await self.blocking(self._prepare)",
+                "await self.blocking(self._prepare)",
             ),
         ),
     ),
@@ -755,9 +776,9 @@ MUTATIONS = (
         "Status hides what went wrong.",
         (
             Edit(
-                "actors.status_reporter.page:Folder._fold_batches",
-                "(message.path,) if message.path else ()",
-                "(message.path,) if message.folder != 'failed' else ()",
+                "actors.status_reporter.actor:StatusReporter._count",
+                "for folder in Counts.__struct_fields__:",
+                "for folder in ('trained', 'rejected'):",
             ),
         ),
         within=30,
@@ -785,6 +806,7 @@ MUTATIONS = (
                 "due",
             ),
         ),
+        within=60,
     ),
     # What has no checker in the first universes.
     Mutation(
@@ -828,7 +850,9 @@ MUTATIONS = (
         "merged models are never deleted",
         "Each night leaves a whole model behind.",
         (Edit(f"{NIGHTS}._remove_unneeded", "if path not in needed:", "if False:"),),
-        blind="Universes of several nights, more than are kept; the checker of leftovers is there.",
+        within=60,
+        days=0.3,
+        first_seed=4,
     ),
     Mutation(
         "a delete that failed is not tried again",

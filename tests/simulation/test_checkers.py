@@ -13,7 +13,8 @@ from actors.checkpointer.store import Store
 from actors.consolidator import actor as consolidator
 from actors.inbox_watcher import actor as inbox_watcher
 from actors.inbox_watcher.filing import Claimed, file_away
-from actors.status_reporter.page import Folder
+from actors.status_reporter.actor import StatusReporter
+from actors.status_reporter.page import Counts, Folder
 from actors.trainer.actor import Trainer
 from actors.trainer.jobs import DeviceJobs
 from actors.validator.actor import Validator
@@ -159,13 +160,13 @@ def test_a_file_of_another_actor_is_not_written(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_status_that_counts_a_file_twice_lies(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Folder._fold_batches
+    real = StatusReporter._count
 
-    def twice(self: Folder, message: Message) -> None:
-        real(self, message)
-        self.page.counts.rejected += type(message).__name__ == "BatchRejected"
+    def twice(self: StatusReporter) -> Counts:
+        found = real(self)
+        return Counts(found.trained, 2 * found.rejected, found.failed)
 
-    monkeypatch.setattr(Folder, "_fold_batches", twice)
+    monkeypatch.setattr(StatusReporter, "_count", twice)
     promise, why = broken_promise()
     assert promise == "status is true"
     assert "status counts" in why

@@ -8,9 +8,11 @@ import pytest
 
 from actors.checkpointer.head import HEAD_PATH, Head, decode
 from actors.checkpointer.store import verify
+from actors.inbox_watcher.filing import file_away
 from runtime import durable
-from runtime.simulation import Fault, IoError, SimDisk
-from tools.exhaustion.forking_disk import abandoned
+from runtime.simulation import Fault, IoError, PowerCut, PowerLost, SimDisk
+from tools.exhaustion.filing_protocols import CLAIMED, DATA, home, places, prepare_claimed, receipt
+from tools.exhaustion.forking_disk import abandoned, fork
 from tools.exhaustion.store_protocols import commit, learnt, store
 
 
@@ -68,3 +70,30 @@ def test_a_folder_that_a_killed_process_made_is_durable_before_anything_is_put_i
     durable.ensure_directory(disk, "outer/inner")
     durable.write_file(disk, "outer/inner/f", b"kept")
     assert after_a_power_cut(disk).read("outer/inner/f") == b"kept"
+
+
+def test_a_file_that_a_power_cut_puts_back_is_not_deleted_with_the_folder_it_had_left() -> None:
+    """Killed right after the move, before its sync; then start-up removes the empty folder, and the power goes."""
+    for at in range(1, 40):
+        disk = SimDisk()
+        prepare_claimed(disk)
+        disk.rename(CLAIMED.path, f"trained/{CLAIMED.name}")
+        disk = abandoned(disk)
+        disk.faults = lambda number, *_, at=at: PowerCut("lose_all") if number == at else None
+        try:
+            home(disk)
+        except PowerLost:
+            found = fork(disk.reboot())
+            home(found)
+            assert len(places(found, DATA)) == 1, f"lost by a cut at operation {at}"
+        else:
+            assert at > 5
+            return
+    pytest.fail("start-up never came to its end")
+
+
+def test_a_file_filed_again_after_a_kill_is_beside_its_receipt() -> None:
+    disk = SimDisk()
+    prepare_claimed(disk)
+    file_away(disk, CLAIMED, "trained", receipt(CLAIMED.batch))
+    assert places(after_a_power_cut(disk), DATA) == [f"trained/{CLAIMED.name}"]

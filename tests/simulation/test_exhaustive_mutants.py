@@ -11,6 +11,7 @@ import pytest
 from actors.checkpointer.head import Head, Kept
 from actors.checkpointer.store import Store
 from actors.inbox_watcher import filing
+from actors.inbox_watcher.survey import INBOX
 from messages import Receipt
 from runtime import durable
 from runtime.disk import DiskPort
@@ -219,6 +220,22 @@ def claim_announced_before_it_is_synced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("tools.exhaustion.filing_protocols.recover_claims", recover_claims)
 
 
+def empty_claim_deleted_before_its_emptiness_is_synced(patch: pytest.MonkeyPatch) -> None:
+    def recover_claims(disk: DiskPort) -> tuple[filing.Claimed, ...]:
+        found = []
+        for number in [name for name in disk.listdir(filing.BATCHES) if name.isdigit()]:
+            folder = f"{filing.BATCHES}/{number}"
+            if names := disk.listdir(folder):
+                disk.fsync_dir(folder)
+                disk.fsync_dir(INBOX)
+                found.append(filing._claimed(disk, number, names[0]))
+            else:
+                durable.remove(disk, folder)
+        return tuple(found)
+
+    patch.setattr("tools.exhaustion.filing_protocols.recover_claims", recover_claims)
+
+
 def number_given_before_it_is_noted(patch: pytest.MonkeyPatch) -> None:
     sound = durable.write_file
 
@@ -262,6 +279,7 @@ MUTANTS: tuple[tuple[Plant, str], ...] = (
     (set_aside_by_copying_after_the_delete, "store: start-up sets aside what nothing reaches"),
     (paper_written_after_the_move, "inbox: filed as trained"),
     (claim_announced_before_it_is_synced, "inbox: a claim"),
+    (empty_claim_deleted_before_its_emptiness_is_synced, "inbox: filed as trained"),
     (number_given_before_it_is_noted, "inbox: a claim"),
 )
 
@@ -270,7 +288,8 @@ MUTANTS: tuple[tuple[Plant, str], ...] = (
 def test_a_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch, plant: Plant, name: str) -> None:
     scenario = next(each for each in PROTOCOLS if each.name == name)
     plant(monkeypatch)
-    assert Sweep(scenario, cuts=1, torn_at_most=4).run().violations, f"{plant.__name__} was not found in {name}"
+    found = Sweep(scenario, cuts=1, torn_at_most=4, thorough=name.startswith("inbox")).run()
+    assert found.violations, f"{plant.__name__} was not found in {name}"
 
 
 def test_each_mode_of_survival_finds_what_another_misses(monkeypatch: pytest.MonkeyPatch) -> None:

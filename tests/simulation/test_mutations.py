@@ -12,7 +12,7 @@ from actors.inbox_watcher import actor as inbox_watcher
 from actors.inbox_watcher import filing
 from runtime import durable
 from runtime.simulation import SimDisk
-from tests.simulation.hunt import STILLBORN, Catch, Stillborn, hunt, in_one_line, line, table, weather
+from tests.simulation.hunt import STILLBORN, Catch, Stillborn, Unsound, attempt, hunt, in_one_line, line, table, weather
 from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.planting import Edit, NotThere, function_at, planted, source_of
 from tools.simulate import run_seed
@@ -96,7 +96,6 @@ def test_whoever_imported_the_function_runs_the_bug() -> None:
     with planted((Edit("actors.inbox_watcher.filing:paper_name", "return whole", "return 'planted'"),)):
         assert filing.paper_name("a", "receipt") == "planted"
     imported: Callable[[SimDisk], object] = vars(inbox_watcher)["recover_claims"]
-    assert imported is filing.recover_claims
     with planted((Edit("actors.inbox_watcher.filing:recover_claims", "return tuple(found)", "return 'planted'"),)):
         disk = SimDisk()
         durable.ensure_directory(disk, filing.BATCHES)
@@ -140,6 +139,21 @@ def test_a_mutation_that_does_not_run_is_no_catch() -> None:
     )
     with pytest.raises(Stillborn, match="|".join(STILLBORN)):
         hunt(stillborn)
+    assert attempt(stillborn).problem.startswith("Stillborn")
+    assert "Stillborn" in line(stillborn, attempt(stillborn))
+
+
+def test_what_breaks_without_the_bug_is_no_catch_of_it() -> None:
+    """The scenery here is itself a bug."""
+    unsound = Mutation(
+        name="it is not what was found",
+        breaks="Nothing.",
+        edits=(Edit("actors.checkpointer.store:Store._trimmed", "recent | of_nights", "of_nights | recent"),),
+        within=2,
+        scenery=(Edit("actors.checkpointer.store:Store._prunable", "self.head.kept}", "self.head.kept[-1:]}"),),
+    )
+    with pytest.raises(Unsound, match="breaks without the bug: HEAD"):
+        hunt(unsound)
 
 
 def test_one_that_breaks_nothing_is_not_found() -> None:

@@ -18,11 +18,14 @@ STRIKES = (
     Strike(2, "kill", 9, "keep_all"),
     Strike(3, "slow_disk", 4000, "30", 1800.0),
     Strike(3, "crash", 12, where="trainer before StepsTaken"),
+    Strike(2, "cut", 0, "torn", 0.0, 9, "rename state/HEAD", 3),
 )
 
 
 def test_a_list_of_strikes_is_read_as_it_was_written() -> None:
     assert written(STRIKES).split()[:3] == ["1.io_error@33", "1.job_slow@7::60", "2.cut@118:torn.halfway:0:77"]
+    assert written(STRIKES).split()[-1] == "2.cut@rename,state/HEAD#3:torn:0:9"
+    assert read(written(STRIKES))[-1] == STRIKES[-1]
     assert [str(one) for one in read(written(STRIKES))] == [str(one) for one in STRIKES]
     assert read("1.crash@2  # for people: 3.crash@4\n\n2.crash@5") == (Strike(1, "crash", 2), Strike(2, "crash", 5))
 
@@ -76,6 +79,11 @@ def test_given_weather_knows_no_chance() -> None:
     assert channel.due == 118
     assert channel.take().kind == "cut"
     assert channel.due == NEVER
+
+
+def test_a_place_is_struck_at_its_own_passing_whatever_the_point() -> None:
+    channel = GivenWeather(STRIKES).channel("cut", 2)
+    assert channel.places == {("rename state/HEAD", 3): STRIKES[-1]}
 
 
 def test_shrinking_finds_the_few_that_matter() -> None:

@@ -132,8 +132,9 @@ def test_a_part_of_the_faults_runs_with_that_part_alone() -> None:
 
 
 def test_a_list_of_faults_may_be_written_by_hand() -> None:
-    found = run(3, faults=read("1.cut@4:lose_all 2.crash@1"))
+    found = run(3, faults=read("1.cut@4:lose_all 2.crash@counter,before,CountUp#1"))
     assert [(one.life, one.kind, one.point) for one in found.strikes] == [(1, "cut", 4), (2, "crash", 1)]
+    assert str(found.strikes[0]) == "1.cut@rename,count#1:lose_all"
     assert found.strikes[1].where == "counter before CountUp"
     assert found.violation == ""
 

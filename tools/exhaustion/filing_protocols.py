@@ -98,7 +98,8 @@ def no_empty_claims(disk: SimDisk) -> None:
 # Filing.
 
 
-def _prepare_claimed(disk: DiskPort) -> None:
+def prepare_claimed(disk: DiskPort) -> None:
+    """A file is claimed, and its outcome is about to come."""
     home(disk)
     durable.write_file(disk, LAST_NUMBER, b"4\n")
     durable.ensure_directory(disk, f"{BATCHES}/{BATCH}")
@@ -106,7 +107,7 @@ def _prepare_claimed(disk: DiskPort) -> None:
 
 
 def _prepare_name_taken(disk: DiskPort) -> None:
-    _prepare_claimed(disk)
+    prepare_claimed(disk)
     durable.write_file(disk, f"trained/{NAME}", OTHER)
     durable.write_file(disk, f"trained/{NAME}.receipt.json", msgspec.json.encode(receipt("000001")))
 
@@ -211,7 +212,7 @@ FILING: tuple[Scenario, ...] = (
     *(
         Scenario(
             name=f"inbox: filed as {folder}",
-            prepare=_prepare_claimed,
+            prepare=prepare_claimed,
             recover=home,
             act=_file(folder, paper),
             shown=_filed(folder, NAME, paper),

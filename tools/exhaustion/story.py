@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import Literal
 
 from actors.consolidator.merger import Merger
 from actors.trainer.engine import Engine
@@ -28,8 +28,6 @@ from tools.exhaustion.story_end import FILES, Announced, Told, after_the_stop, n
 from tools.house import SECTIONS, house, silent_parts
 from tools.simulated_house.engine import PRISTINE, HashChainEngine
 from tools.simulated_house.merger import SimMerger
-
-T = TypeVar("T")
 
 CONFIG = """
 [trainer]

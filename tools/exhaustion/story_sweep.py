@@ -88,7 +88,13 @@ class StorySweep:
         self._guarded((), lambda: live(disk, 1, announced))
         first, self._found = self._found, []
         for state in first:
-            self._guarded(state.path, lambda state=state: self._after_a_cut(state, 2))  # type: ignore[misc]
+            self._guarded(
+                state.path, lambda state=state: self._cut_again(fork(state.disk), state.announced, state.path)
+            )  # type: ignore[misc]
+        self._finish_what_was_found()
+
+    def _finish_what_was_found(self) -> None:
+        """A third life on each disk that a cut in a second one left."""
         second, self._found = self._found, []
         for state in second:
             self._guarded(state.path, lambda state=state: self.finish(fork(state.disk), 3, state.announced))  # type: ignore[misc]
@@ -106,13 +112,14 @@ class StorySweep:
                 self._seen.add(key)
                 self._found.append(_State(found, announced.copy(), (*path, f"cut@{point.number}.{word}")))
 
-    def _after_a_cut(self, state: _State, number: int) -> None:
-        disk, announced = fork(state.disk), state.announced.copy()
+    def _cut_again(self, disk: ForkingDisk, announced: Announced, path: tuple[str, ...]) -> None:
+        """The second life, and every disk that a cut in it leaves."""
+        announced = announced.copy()
         if self._again:
             disk.on_point = lambda point: (
-                self._cut(point, announced, state.path, None, 1) if point.number % self._again == 0 else None
+                self._cut(point, announced, path, None, 1) if point.number % self._again == 0 else None
             )
-        self.finish(disk, number, announced)
+        self.finish(disk, 2, announced)
 
     def _kills(self, points: Collection[int]) -> None:
         disk, announced = fork(a_home()), Announced()
@@ -126,7 +133,9 @@ class StorySweep:
         self._guarded((), lambda: live(disk, 1, announced))
         for number, left, then in killed:
             self.tally.cases["kill"] += 1
-            self._guarded((f"kill@{number}",), lambda left=left, then=then: self.finish(left, 2, then))  # type: ignore[misc]
+            path = (f"kill@{number}",)
+            self._guarded(path, lambda left=left, then=then, path=path: self._cut_again(left, then, path))  # type: ignore[misc]
+        self._finish_what_was_found()
 
     # The disk refuses, and a receiver crashes: the same life goes on.
 

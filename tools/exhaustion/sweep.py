@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -264,8 +264,3 @@ def prepared(scenario: Scenario) -> ForkingDisk:
     scenario.prepare(disk)
     kept = [found for word, found in survivors(disk, 1) if word in ("lose_all", "keep_all")]
     return fork(kept[-1])
-
-
-def sweep_all(scenarios: Iterable[Scenario], **bounds: Any) -> list[Tally]:
-    """Each scenario's tally."""
-    return [Sweep(scenario, **bounds).run() for scenario in scenarios]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from actors.status_reporter.page import BatchLine, Counts, DisabledLine, DiskLine, ErrorLine, Folder, Page
+from actors.status_reporter.page import BatchLine, DisabledLine, DiskLine, ErrorLine, Folder, Page
 from messages import (
     ActorCrashed,
     ActorGaveUp,
@@ -245,26 +245,10 @@ def test_f6_two_batches_of_one_name_are_one_in_the_queue_while_the_other_trains(
     assert page.queue == ["a.jsonl"]
 
 
-def test_counts_are_of_files_in_their_last_places_each_once() -> None:
-    rejected = msgspec.structs.replace(FILED, folder="rejected", path="rejected/a.jsonl")
-    failed = msgspec.structs.replace(FILED, folder="failed", path="failed/a.jsonl")
-    again = msgspec.structs.replace(FILED, path="")
-    second = msgspec.structs.replace(FILED, path="trained/a.2.jsonl")
-    assert folded(FILED, second, rejected, failed, again).counts == Counts(trained=2, rejected=1, failed=1)
-
-
 def test_a_reporter_that_begins_anew_in_the_middle_of_a_batch_says_that_it_trains() -> None:
     page = folded(PROGRESS)
     assert page.batch is not None
     assert (page.state, page.batch.batch, page.batch.step) == ("training", PROGRESS.batch, PROGRESS.step)
-
-
-def test_a_file_whose_filing_is_told_twice_counts_once() -> None:
-    folder = Folder(Page())
-    folder.found(["trained/a.jsonl"])  # it lay there when the reporter began, and its message still waited
-    folder.fold(FILED, "now")
-    folder.fold(FILED, "now")  # a power cut made the InboxWatcher file it again
-    assert folder.page.counts == Counts(trained=1)
 
 
 def test_disk_is_what_was_measured() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from actors.status_reporter.actor import StatusReporter, StatusReporterSettings
 from messages import (
+    ActorStarted,
     BatchFiled,
     BatchStarted,
     BatchTrained,
@@ -141,9 +142,32 @@ def test_counts_begin_with_what_lies_there() -> None:
 
     async def act(stage: Stage) -> None:
         assert page(stage.disk)["counts"] == {"trained": 2, "rejected": 1, "failed": 0}
+        for name in ("z", "z.report.json"):
+            stage.disk.person_put(f"failed/{name}", b"x")
         await stage.tell(BatchFiled(batch="000009", name="z", folder="failed", path="failed/z"))
         await stage.rest(2)
         assert page(stage.disk)["counts"] == {"trained": 2, "rejected": 1, "failed": 1}
+
+    disk.person_mkdir("failed")
+    stage_of(disk).play(act)
+
+
+def test_a_filing_that_is_told_twice_or_never_is_counted_as_it_lies() -> None:
+    disk = SimDisk()
+    disk.person_mkdir("trained")
+    for name in ("a.jsonl", "a.jsonl.receipt.json"):
+        disk.person_put(f"trained/{name}", b"x")
+
+    async def act(stage: Stage) -> None:
+        filed = BatchFiled(batch="000001", name="a.jsonl", folder="trained", path="trained/a.jsonl")
+        await stage.tell(filed)  # it lay there when the reporter began, and its message still waited
+        await stage.tell(filed)  # a power cut made the InboxWatcher file it again
+        await stage.rest(2)
+        assert page(stage.disk)["counts"]["trained"] == 1
+        stage.disk.person_put("trained/b.jsonl", b"x")  # the InboxWatcher crashed before it could tell
+        await stage.tell(ActorStarted(actor="inbox_watcher", incarnation=2))
+        await stage.rest(2)
+        assert page(stage.disk)["counts"]["trained"] == 2
 
     stage_of(disk).play(act)
 
