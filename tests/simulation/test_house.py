@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from actors.checkpointer.head import Head, Kept
 from actors.checkpointer.store import Store
 from actors.trainer.jobs import DeviceJobs
-from messages import BatchAccepted, BatchOpened, EngineStumbled, LearningState
-from runtime import durable
+from messages import BatchAccepted, BatchOpened, BatchTrained, EngineStumbled, LearningState
+from runtime import Actor, Child, durable, on
 from runtime.disk import DiskPort
 from tools.simulate import main, run_seed
 from tools.simulated_house.campaign import Campaign
@@ -133,6 +133,19 @@ def _head_not_told(self: Store, head: Head, kept: Kept) -> Head:
     if head.number % 3:
         return _put_in_force(self, head, kept)
     return replace(head, number=head.number + 1, generation=kept.generation, generation_path=kept.path)
+
+
+def test_a_plug_in_may_live_in_the_simulated_house() -> None:
+    heard: list[str] = []
+
+    class Bell(Actor):
+        @on
+        async def trained(self, done: BatchTrained) -> None:
+            heard.append(done.batch)
+
+    outcome = Universe(7, extra=(Child("bell", Bell),)).run()
+    assert outcome.violation == ""
+    assert len(heard) >= outcome.counts["batches"] // 2 > 0
 
 
 def test_a_broken_promise_is_told_shrunk_and_runs_again_as_told(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from runtime.mailbox import Envelope
 from runtime.simulation import Fault, SimDisk
@@ -88,16 +88,14 @@ class StorySweep:
         self._guarded((), lambda: live(disk, 1, announced))
         first, self._found = self._found, []
         for state in first:
-            self._guarded(
-                state.path, lambda state=state: self._cut_again(fork(state.disk), state.announced, state.path)
-            )  # type: ignore[misc]
+            self._guarded(state.path, partial(self._cut_again, fork(state.disk), state.announced, state.path))
         self._finish_what_was_found()
 
     def _finish_what_was_found(self) -> None:
         """A third life on each disk that a cut in a second one left."""
         second, self._found = self._found, []
         for state in second:
-            self._guarded(state.path, lambda state=state: self.finish(fork(state.disk), 3, state.announced))  # type: ignore[misc]
+            self._guarded(state.path, partial(self.finish, fork(state.disk), 3, state.announced))
         self.tally.states = len(self._seen)
 
     def _cut(
@@ -134,7 +132,7 @@ class StorySweep:
         for number, left, then in killed:
             self.tally.cases["kill"] += 1
             path = (f"kill@{number}",)
-            self._guarded(path, lambda left=left, then=then, path=path: self._cut_again(left, then, path))  # type: ignore[misc]
+            self._guarded(path, partial(self._cut_again, left, then, path))
         self._finish_what_was_found()
 
     # The disk refuses, and a receiver crashes: the same life goes on.
