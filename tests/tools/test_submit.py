@@ -198,3 +198,13 @@ def test_retry_looks_at_all_names_before_it_moves_the_first(home: Path) -> None:
     with pytest.raises(OperatorError):
         retry(home, ["a.jsonl", "b.jsonl"])
     assert inbox(home) == {}
+
+
+def test_a_retry_that_was_killed_between_the_two_names_is_finished_by_the_next(home: Path) -> None:
+    lies = home / "failed" / "chats.jsonl"
+    lies.write_text("the file\n")
+    lies.with_name("chats.jsonl.report.json").write_text("{}")
+    os.link(lies, home / "inbox" / "chats.jsonl")
+    assert retry(home, ["chats.jsonl"]) == 0
+    assert inbox(home) == {"chats.jsonl": "the file\n"}
+    assert names(home / "failed") == []

@@ -1,7 +1,7 @@
 """``nightfold retry``: put failed or mended files back into the inbox.
 
-The file moves first and its report goes afterwards, so at any moment the file is in exactly one place and a
-report never disappears while the file still lies beside it.
+The file moves first and its report goes afterwards, so a report never disappears while the file still lies beside it.
+The file has both names for the moment of the move; a retry that was killed in that moment is finished by the next one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ def retry(home: Path, names: list[str]) -> int:
     for path in chosen:
         target = home / "inbox" / path.name
         try:
-            put_in_place(path, target)
+            if _same_file(path, target):
+                path.unlink()  # an earlier retry was killed between giving the file its new name and taking the old one
+            else:
+                put_in_place(path, target)
             _report(path).unlink(missing_ok=True)
             sync_folder(path.parent)
         except FileExistsError as error:
@@ -58,9 +61,13 @@ def _find(home: Path, name: str) -> Path:
             hint=_hint(home, wanted.name),
         )
     target = home / "inbox" / wanted.name
-    if os.path.lexists(target):
+    if os.path.lexists(target) and not _same_file(found[0], target):
         raise _taken(target)
     return found[0]
+
+
+def _same_file(path: Path, target: Path) -> bool:
+    return os.path.lexists(target) and os.path.samestat(path.lstat(), target.lstat())
 
 
 def _report(path: Path) -> Path:
