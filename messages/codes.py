@@ -140,6 +140,20 @@ CONF: dict[str, Explanation] = {
         "Nothing was changed.",
         "Choose another folder, and give either --tiny or --model with a folder or a hub id.",
     ),
+    "NF-CONF-013": Explanation(
+        "The home cannot take over an older trainer's learning",
+        "import makes a home where none is, or fills one that has learnt nothing and whose [trainer] model is the base "
+        "of the old adapter. It never mixes two adapters and never writes into the old home.",
+        "Nothing was changed.",
+        "Name a folder that does not exist yet; or mend what the message names in the home's nightfold.toml.",
+    ),
+    "NF-CONF-014": Explanation(
+        "Not enough space to move in",
+        "What will be written was added up beforehand: the model if it lies in the old home, the adapter with its "
+        "moments, each snapshot, and the reserve ([disk_guard] free_bytes_min) without which nothing could be trained.",
+        "Nothing was written.",
+        "Make room, or name a folder on another disk.",
+    ),
 }
 
 # Disk space and I/O.
@@ -441,6 +455,55 @@ STATE: dict[str, Explanation] = {
         "The damaged folder was set aside and the newest sound generation is in force; what came after it is "
         "learnt again.",
         "Test disk and memory. `nightfold doctor HOME` checks every file; what was set aside lies in state/set_aside/.",
+    ),
+    # Moving in from an older trainer.
+    "NF-STATE-010": Explanation(
+        "The old home cannot be taken over as it is",
+        "import checks everything before it writes anything. Each thing in the way is listed with its own code, "
+        "its place, what was expected and what to do.",
+        "Nothing was written, and the old home was only read.",
+        "Mend what is listed, in a copy of the old home if you like, and import again.",
+    ),
+    "NF-STATE-011": Explanation(
+        "This is not the home of an older trainer, or not a whole one",
+        "import expects current_model/ with an adapter in it and, beside it, config.json; and nobody who writes there "
+        "meanwhile.",
+        "Nothing was written, and the old home was only read.",
+        "Name the folder that holds current_model/, stop the old trainer, and restore what is missing.",
+    ),
+    "NF-STATE-012": Explanation(
+        "The old adapter cannot be taken over",
+        "Its config or weights are missing or damaged, it is not plain LoRA, or its matrices do not fit the base.",
+        "Nothing was written, and nothing was loaded in part.",
+        "Restore the files (the snapshots hold earlier ones), or name the model it was trained on with --base DIR.",
+    ),
+    "NF-STATE-013": Explanation(
+        "The old optimizer cannot be taken over",
+        "Its moments are missing, damaged, of another kind, or not one to one with the adapter's matrices; or the file "
+        "holds more than tensors and plain values and was therefore not opened. They are taken whole or not at all.",
+        "Nothing was written, and nothing in the file was run.",
+        "Restore optimizer.pt, or begin with fresh moments: import with --fresh-optimizer. The weights are not touched "
+        "by that; the first steps are less sure of their direction.",
+    ),
+    "NF-STATE-014": Explanation(
+        "The old counters cannot be taken over",
+        "trainer_state.json is missing or damaged, or its global_step and adapter_step cannot be counts of steps.",
+        "Nothing was written.",
+        "Restore trainer_state.json, or write the right counts into a copy.",
+    ),
+    "NF-STATE-015": Explanation(
+        "The base of the old adapter is not there",
+        "An adapter is of use only on the very model it was trained on: the newest consolidated model or, if there is "
+        "none, model_path of the old config. That one is missing, damaged, or not in safetensors.",
+        "Nothing was written.",
+        "Restore it, or name the right model with --base DIR.",
+    ),
+    "NF-STATE-016": Explanation(
+        "The old adapter is in its base already",
+        "The newest consolidated model was made from this very adapter, and no fresh one was begun: the old trainer "
+        "was stopped in between. On top of it the adapter would count twice.",
+        "Nothing was written.",
+        "Name the model before it with --base DIR: base and adapter then say what the consolidated model says.",
     ),
 }
 

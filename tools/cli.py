@@ -66,6 +66,12 @@ def _init(given: argparse.Namespace) -> int:
     return init(given.home, given.model, given.tiny)
 
 
+def _import(given: argparse.Namespace) -> int:
+    from tools.commands.import_home import import_home
+
+    return import_home(given.old, given.home, base=given.base, fresh_optimizer=given.fresh_optimizer)
+
+
 def _run(given: argparse.Namespace) -> int:
     from tools.daemon import run
 
@@ -212,6 +218,20 @@ def _parser() -> argparse.ArgumentParser:
     which = added.add_mutually_exclusive_group()
     which.add_argument("--model", metavar="PATH-OR-ID", help="a model's folder, or its id on the Hugging Face hub")
     which.add_argument("--tiny", action="store_true", help="build a small model on the spot; nothing is downloaded")
+
+    added = command(
+        "import",
+        _import,
+        "move in from an older kind of trainer; its folder is only read",
+        "nightfold import old-trainer my-home",
+        home=False,
+    )
+    added.add_argument("old", type=Path, metavar="OLD_DIR", help="the older trainer's folder, with current_model/")
+    added.add_argument("home", type=Path, metavar="HOME", help="a new folder, or a home that learnt nothing")
+    added.add_argument("--base", metavar="DIR", help="the model the adapter was trained on, if not the one found")
+    added.add_argument(
+        "--fresh-optimizer", action="store_true", help="begin with fresh moments, without opening the old optimizer"
+    )
 
     added = command("run", _run, "run the daemon in the foreground", "nightfold run my-home")
     added.add_argument("--until-idle", action="store_true", help="exit once everything dropped is trained")

@@ -296,6 +296,8 @@ class StatusReporter(Actor):
             self._traced = piece[-1].number
 
     def _write_files(self, page: bytes, actors: bytes, events: bytes) -> None:
+        if self.disk.stat(FOLDER) is None:  # the disk refused it at the start
+            durable.ensure_directory(self.disk, FOLDER)
         durable.write_file(self.disk, STATUS, page)
         durable.write_file(self.disk, ACTORS, actors)
         if events:

@@ -22,6 +22,7 @@ from actors.trainer.engine import Engine
 from actors.trainer.jobs import DeviceJobs
 from actors.trainer.settings import TrainerSettings
 from messages import (
+    ActorStarted,
     AdapterBegun,
     AdapterNotBegun,
     BatchAccepted,
@@ -65,7 +66,7 @@ from messages import (
     YieldTrainer,
 )
 from runtime import Actor, OperatorError, every, on
-from runtime.errors import EXIT_CONFIG
+from runtime.errors import EXIT_CONFIG, EXIT_GAVE_UP
 
 ASK_SECONDS = 120.0
 
@@ -392,9 +393,9 @@ class Trainer(Actor):
             self._load_attempts += 1
             attempts = self._load_attempts
             if not trouble.transient or attempts >= self.settings.max_attempts:
-                raise OperatorError(
-                    trouble.code, trouble.why, hint=f"nightfold explain {trouble.code}", exit_code=EXIT_CONFIG
-                )
+                # What may pass by itself is tried again by whoever keeps the daemon running, with a pause between.
+                code = EXIT_GAVE_UP if trouble.transient else EXIT_CONFIG
+                raise OperatorError(trouble.code, trouble.why, hint=f"nightfold explain {trouble.code}", exit_code=code)
         else:
             attempts = self._attempts[batch.batch] = self._attempts.get(batch.batch, 0) + 1
             if not trouble.transient or attempts >= self.settings.max_attempts:
@@ -532,6 +533,13 @@ class Trainer(Actor):
         self._paused = True
         self.device.interrupt()
         await self._advance()
+
+    @on
+    async def began_anew(self, other: ActorStarted) -> None:
+        """Whoever did has not heard that there is a pause."""
+        if other.incarnation > 1 and self._paused:
+            self._told = ""
+            await self._advance()
 
     @on(control=True)
     async def resume(self, _: ResumeTraining) -> None:

@@ -16,6 +16,7 @@ from tools.cli import main
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "init",
+    "import",
     "run",
     "submit",
     "check",

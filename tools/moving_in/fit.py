@@ -21,8 +21,8 @@ from actors.trainer.optimizer_file import OPTIMIZER, RNG, Generators, fresh_adam
 from actors.trainer.settings import TrainerSettings
 from messages import LearningState
 from tools.moving_in.moments import KINDS, DoNotFitError, Moments, moments_by_name
-from tools.moving_in.old_checkpoint import MOMENTS_EXPECTED, SCHEDULER, OldCheckpoint
 from tools.moving_in.old_checkpoint import ADAPTER_CONFIG as OLD_CONFIG
+from tools.moving_in.old_checkpoint import MOMENTS_EXPECTED, SCHEDULER, OldCheckpoint
 from tools.moving_in.old_checkpoint import OPTIMIZER as OLD_OPTIMIZER
 from tools.moving_in.which_base import Base
 

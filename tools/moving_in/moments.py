@@ -82,7 +82,7 @@ def _names(groups: list[dict[str, Any]], in_order: list[str]) -> list[str]:
         return named
     if len(groups) > 1:
         # Shapes alone cannot tell which of two groups a matrix is of, and guessing would mix moments up unseen.
-        raise DoNotFitError(f"its parameters stand in {len(groups)} groups without names, so their order cannot be told")
+        raise DoNotFitError(f"its parameters stand in {len(groups)} groups without names: their order is not known")
     return in_order
 
 
@@ -95,10 +95,11 @@ def _plain(name: str) -> str:
 def _one(name: str, number: object, state: object, shape: torch.Size) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise DoNotFitError(f"it has no moments of parameter {number} ({name})")
-    if sorted(map(str, state)) != sorted(("step", *KINDS)):
-        raise DoNotFitError(f"parameter {number} ({name}) has {', '.join(sorted(map(str, state)))}, not AdamW's moments")
+    kinds = sorted(map(str, state))
+    if kinds != sorted(("step", *KINDS)):
+        raise DoNotFitError(f"parameter {number} ({name}) has {', '.join(kinds)}, not AdamW's moments")
     step = state["step"]
-    if not isinstance(step, int | float | torch.Tensor) or isinstance(step, torch.Tensor) and step.numel() != 1:
+    if not isinstance(step, int | float | torch.Tensor) or (isinstance(step, torch.Tensor) and step.numel() != 1):
         raise DoNotFitError(f"parameter {number} ({name}) has no step count")
     steps = float(step)
     if not 0 <= steps < math.inf:
@@ -109,7 +110,11 @@ def _one(name: str, number: object, state: object, shape: torch.Size) -> dict[st
         if not isinstance(tensor, torch.Tensor) or tensor.shape != shape:
             said = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
             raise DoNotFitError(f"{kind} of parameter {number} has the shape {said}, and {name} has {tuple(shape)}")
-        if not tensor.is_floating_point() or not tensor.isfinite().all() or (kind == "exp_avg_sq" and (tensor < 0).any()):
+        if (
+            not tensor.is_floating_point()
+            or not tensor.isfinite().all()
+            or (kind == "exp_avg_sq" and (tensor < 0).any())
+        ):
             raise DoNotFitError(f"{kind} of parameter {number} ({name}) holds numbers that cannot be")
         found[kind] = tensor.float()
     return found

@@ -7,6 +7,7 @@ would refuse is left out and told, never bent.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,9 +70,12 @@ def _take(found: dict[str, Any], key: str, value: Any, where: str, notes: Notes)
     if isinstance(value, float) and value.is_integer() and key in ("warmup_steps", "epochs", "max_length", "alpha"):
         value = int(value)
     try:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise msgspec.ValidationError("it is not finite")
         found[key] = getattr(msgspec.convert({key: value}, TrainerSettings), key)
     except msgspec.ValidationError as error:
-        notes.leave(where, f"{value!r} is no value for [trainer] {key}: {error}", "set it in nightfold.toml if you need it")
+        why = f"{value!r} is no value for [trainer] {key}: {error}"
+        notes.leave(where, why, "set it in nightfold.toml if you need it")
 
 
 def _take_batch(found: dict[str, Any], old: OldHome, notes: Notes) -> set[str]:
@@ -116,7 +120,9 @@ def _take_from_optimizer(found: dict[str, Any], figures: Mapping[str, Any], note
     if "learning_rate" not in found and isinstance(rate, int | float):
         _take(found, "learning_rate", float(rate), "optimizer.pt: learning rate", notes)
     elif isinstance(rate, int | float) and "initial_lr" in figures and rate != found["learning_rate"]:
-        notes.tell(f"settings: learning_rate is {found['learning_rate']}, as the old config says; the optimizer had {rate}")
+        notes.tell(
+            f"settings: learning_rate is {found['learning_rate']}, as the old config says; the optimizer had {rate}"
+        )
     if isinstance(eps := figures.get("eps"), int | float) and eps != TORCH_EPS:
         notes.tell(f"settings: the optimizer's eps was {eps}; Nightfold's is torch's own, {TORCH_EPS}")
     if figures.get("decoupled_weight_decay") is False and figures.get("weight_decay"):

@@ -96,14 +96,19 @@ def _read_adapter_config(read: OldCheckpoint) -> None:
         odd.append(f"bias is {config['bias']!r}")
     if config.get("init_lora_weights", True) not in INITS_THAT_SPARE_THE_BASE:
         odd.append(f"init_lora_weights is {config['init_lora_weights']!r}, which also changed the base")
-    for name in ("r", "lora_alpha"):
-        value = config.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            odd.append(f"{name} is {value!r}")
-    if not config.get("target_modules"):
-        odd.append("target_modules names nothing")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if type(rank) is not int or rank < 1:
+        odd.append(f"r is {rank!r}")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+        odd.append(f"lora_alpha is {alpha!r}")
+    targets = config.get("target_modules")
+    listed = isinstance(targets, list) and all(isinstance(name, str) for name in targets)
+    if not targets or not (listed or isinstance(targets, str)):
+        odd.append(f"target_modules is {targets!r}")
     if odd:
-        todo = "merge it into its base with PEFT (merge_and_unload) and begin a home on the merged model: nightfold init"
+        todo = (
+            "merge it into its base with PEFT (merge_and_unload) and begin a home on the merged model: nightfold init"
+        )
         read.problem("NF-STATE-012", ADAPTER_CONFIG, "; ".join(odd), "plain LoRA on linear layers", todo)
         return
     read.config = {"use_rslora": False, **config}

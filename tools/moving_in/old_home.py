@@ -1,7 +1,7 @@
 """The older trainer's home: which of its pieces are there, and what its config and notes say. It is only ever read.
 
-Layout: ``current_model/`` (an adapter with optimizer, scheduler and counters beside it), ``snapshots/20*/`` (the same by
-date), ``consolidated_models/<stamp>/`` (whole models), ``config.json``, ``.last_consolidation``.
+Layout: ``current_model/`` (an adapter with optimizer, scheduler and counters beside it), ``snapshots/20*/`` (the same,
+by date), ``consolidated_models/<stamp>/`` (whole models), ``config.json``, ``.last_consolidation``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ refuses everything else, and nothing here ever tries again without it. Old momen
 from __future__ import annotations
 
 from pathlib import Path
-from pickle import UnpicklingError  # noqa: S403 (the name of a refusal; nothing is unpickled by it)
+from pickle import UnpicklingError
 
 import torch
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from actors.consolidator.adapter_delta import PREFIX, BaseNames
 from actors.consolidator.merge_problem import MergeProblem
-from actors.consolidator.weights_file import TensorPlace, read_model
+from actors.consolidator.weights_file import read_model
 from actors.trainer.base_model import base_folder, checked_folder, fingerprint
 from actors.trainer.engine import EngineError
 from runtime.disk import Disk
@@ -42,7 +42,6 @@ class Base(msgspec.Struct, frozen=True):
     fingerprint: str
     files: tuple[Path, ...]
     consolidated: str
-    tensors: tuple[TensorPlace, ...]
 
     @property
     def copied_bytes(self) -> int:
@@ -82,7 +81,7 @@ def _checked(old: OldHome, named: str, why: str, consolidated: str, todo: str, n
     try:
         path = Path(named)
         folder = checked_folder(path, named) if path.is_dir() else base_folder(Disk(old.folder), named)
-        tensors = tuple(place for file in read_model(folder) for place in file.tensors)
+        read_model(folder)  # every header is held against its file
         inside = folder.resolve().is_relative_to(old.folder.resolve())
         return Base(
             folder=folder,
@@ -91,7 +90,6 @@ def _checked(old: OldHome, named: str, why: str, consolidated: str, todo: str, n
             fingerprint=fingerprint(folder),
             files=_files(folder) if inside else (),
             consolidated=consolidated,
-            tensors=tensors,
         )
     except (EngineError, MergeProblem) as error:
         notes.problem("NF-STATE-015", named, f"{error} ({why})", expected, todo)
@@ -107,9 +105,14 @@ def _files(folder: Path) -> tuple[Path, ...]:
 
 def tell_of_the_choice(old: OldHome, base: Base, current: OldCheckpoint, notes: Notes) -> None:
     """Say what hangs on it, and refuse an adapter that the base holds already."""
-    notes.tell(f"base: {base.folder}, {base.why}. It is the pristine base of the new home, whose ledger begins empty on it")
+    notes.tell(f"base: {base.folder}, {base.why}. It is the pristine base of the new home; its ledger begins empty")
     called = (current.config or {}).get("base_model_name_or_path")
-    if isinstance(called, str) and called and Path(_place(old, called)) != base.folder.resolve() and called != base.named:
+    if (
+        isinstance(called, str)
+        and called
+        and Path(_place(old, called)) != base.folder.resolve()
+        and called != base.named
+    ):
         notes.tell(
             f"base: the adapter's config calls its base {called}. Trainers that merge in their own process go on "
             "writing the first name; if it really was trained on that, import with --base"

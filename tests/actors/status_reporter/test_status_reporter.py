@@ -367,3 +367,12 @@ def test_a_flood_is_dropped_and_the_house_goes_on() -> None:
         assert actors[1]["dropped"] == gone.dropped, "nothing is dropped silently"
 
     stage_of().play(act)
+
+
+def test_d5_a_folder_that_the_disk_refused_at_the_start_is_made_by_a_later_write() -> None:
+    async def act(stage: Stage) -> None:
+        await stage.rest(60)
+
+    stage = stage_of()
+    stage.disk.faults = lambda number, operation, _path: NoSpace() if operation == "mkdir" and number < 4 else None
+    assert page(stage.play(act).disk)["state"] == "stopped"

@@ -19,6 +19,7 @@ from actors.trainer.actor import Trainer
 from actors.trainer.engine import EngineError, EngineInfo, Step
 from actors.trainer.settings import TrainerSettings
 from messages import (
+    ActorStarted,
     AdapterBegun,
     AdapterNotBegun,
     BatchAccepted,
@@ -795,6 +796,21 @@ def test_a1_the_checkpointer_crashing_over_a_commit_changes_nothing() -> None:
         house.is_undisturbed()
 
 
+def test_t8_one_that_begins_anew_during_a_pause_is_told_of_it() -> None:
+    house = House()
+
+    async def act(stage: Stage) -> None:
+        await stage.tell(PauseTraining())
+        await stage.hears(TrainingPaused)
+        await stage.tell(ActorStarted(actor="status_reporter", incarnation=2))
+        await stage.hears(TrainingPaused, 2)
+        await stage.tell(ResumeTraining(), ActorStarted(actor="status_reporter", incarnation=3))
+        await until_idle(stage)
+        assert stage.count(TrainingPaused) == 2
+
+    house.stage().play(act)
+
+
 # T10: the base.
 
 
@@ -812,12 +828,12 @@ def test_t10_another_base_ends_the_daemon_with_78() -> None:
     house.is_undisturbed({1: FILES[1]})
 
 
-def test_t10_a_missing_base_is_tried_again_and_then_ends_the_daemon_with_78() -> None:
+def test_t10_a_base_that_cannot_be_read_is_tried_again_and_then_ends_the_daemon_with_74() -> None:
     house = House()
     house.disk.person_remove("model/weights")
     with pytest.raises(OperatorError) as caught:
         house.stage(max_attempts=3).play(until_idle)
-    assert caught.value.exit_code == 78
+    assert caught.value.exit_code == 74
     assert "model/weights" in caught.value.what
 
 
