@@ -62,25 +62,25 @@ CONFIG = """
 slice_steps = 3
 checkpoint_every_seconds = 20.0
 retry_seconds = 5.0
-look_again_seconds = 120.0
+look_again_seconds = 600.0
 epochs = 2
 [inbox_watcher]
-scan_every_seconds = 120.0
+scan_every_seconds = 600.0
 quiet_seconds = 1.0
 [checkpointer]
 keep_generations = 3
 keep_snapshots = 2
 retry_deletes_every_seconds = 1800.0
 [consolidator]
-look_every_seconds = 300.0
+look_every_seconds = 900.0
 timeout_seconds = 3600.0
 retry_after_seconds = 600.0
 [disk_guard]
 free_bytes_min = 4096
-measure_every_seconds = 600.0
+measure_every_seconds = 3600.0
 [status_reporter]
-write_every_seconds = 60.0
-heartbeat_every_seconds = 600.0
+write_every_seconds = 300.0
+heartbeat_every_seconds = 1800.0
 trace_on_disk = false
 """
 

@@ -828,12 +828,12 @@ def test_t10_another_base_ends_the_daemon_with_78() -> None:
     house.is_undisturbed({1: FILES[1]})
 
 
-def test_t10_a_base_that_cannot_be_read_is_tried_again_and_then_ends_the_daemon_with_74() -> None:
+def test_t10_a_base_that_cannot_be_read_is_tried_again_and_then_ends_the_daemon_with_70() -> None:
     house = House()
     house.disk.person_remove("model/weights")
     with pytest.raises(OperatorError) as caught:
         house.stage(max_attempts=3).play(until_idle)
-    assert caught.value.exit_code == 74
+    assert caught.value.exit_code == 70
     assert "model/weights" in caught.value.what
 
 
