@@ -524,7 +524,7 @@ def test_t5_patience_begins_anew_with_every_commit() -> None:
     house.deed = deed
     stage = house.stage(max_attempts=3, checkpoint_every_steps=1)
     stage.play(until_idle)
-    assert stumbles.total() > 4
+    assert stumbles.total() > 3, "more often than a batch is tried"
     house.is_undisturbed({1: FILES[1]})
     assert stage.count(BatchFailed) == 0
 
@@ -725,16 +725,17 @@ def test_t7_a_stop_with_nothing_new_commits_nothing() -> None:
 
 @pytest.mark.parametrize("survival", ["keep_all", "lose_all", "torn"])
 def test_t1_power_cut_at_any_time_goes_on_at_the_cursor(survival: Survival) -> None:
-    house = House()
-    house.stage(checkpoint_every_steps=2).play(until_idle)
-    for point in range(1, house.disk.operations, 6):
+    for seed in range(3):
         house = House()
-        fails_at(house.disk, point, PowerCut(survival, seed=point, halfway=bool(point % 2)))
-        with pytest.raises(PowerLost):
-            house.stage(seed=point, checkpoint_every_steps=2).play(until_idle)
-        house.disk = house.disk.reboot()
-        house.stage(seed=point, checkpoint_every_steps=2).play(until_idle)
-        house.is_undisturbed()
+        house.stage(seed=seed, checkpoint_every_steps=2).play(until_idle)
+        for point in range(1 + 5 * seed, house.disk.operations, 18):
+            house = House()
+            fails_at(house.disk, point, PowerCut(survival, seed=point, halfway=bool(point % 2)))
+            with pytest.raises(PowerLost):
+                house.stage(seed=seed, checkpoint_every_steps=2).play(until_idle)
+            house.disk = house.disk.reboot()
+            house.stage(seed=seed, checkpoint_every_steps=2).play(until_idle)
+            house.is_undisturbed()
 
 
 # Crashes of the Trainer itself.
