@@ -262,13 +262,12 @@ class Cell:
             if receivers is None:
                 return system.deliver(name, cause, message)
             at = now()
-            for receiver in receivers:
-                to, work = receiver.mailbox, receiver.work
+            for to, work, recipient, cell in receivers:
                 depth = len(work)
                 if depth >= to.bound:
-                    left = receivers[receivers.index(receiver) :]
-                    return system.deliver_to([each.cell for each in left], name, cause, message)
-                envelope = Envelope(next(ids), cause, name, receiver.name, message, at, depth)
+                    cells = [receiver.cell for receiver in receivers]
+                    return system.deliver_to(cells[cells.index(cell) :], name, cause, message)
+                envelope = Envelope(next(ids), cause, name, recipient, message, at, depth)
                 note(envelope)
                 work.append(envelope)
                 waiter = to.waiter

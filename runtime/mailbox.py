@@ -149,7 +149,7 @@ class Mailbox:
                 return
             self.control.append(envelope)
         else:
-            if isinstance(envelope.message, self.spec.latest):
+            if self.spec.latest and isinstance(envelope.message, self.spec.latest):
                 for place, waiting in enumerate(self.work):
                     if type(waiting.message) is type(envelope.message) and not waiting.asks:
                         self.work[place] = envelope

@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NoReturn, Protocol, TypeVar
 
 import msgspec
 
@@ -142,6 +143,10 @@ class ActorSystem:
         check_topology(tree, strict=strict)
         self._asked: dict[int, Wait] = {}
         self._expiry: asyncio.TimerHandle | None = None
+        self._looks_for_late_at = math.inf
+        self._answerers: dict[type[Message], tuple[Cell, bool]] = {
+            kind: (routes[0][0], routes[0][1].control) for kind, routes in self._routes.items() if len(routes) == 1
+        }
         self._storms: dict[tuple[str, str], tuple[int, float, int]] = {}
         self._stuck_told: dict[tuple[str, str], float] = {}
         self._look_handle: asyncio.TimerHandle | None = None
@@ -292,37 +297,35 @@ class ActorSystem:
 
     async def ask_from(self, asker: Cell | None, question: Question[R], timeout: float) -> R:
         """Ask on behalf of ``asker``, or of someone outside the tree."""
-        kind = type(question).__name__
+        kind = type(question)
         number = 0
         wait: Wait | None = None
         try:
-            cell, handler = self._answerer(type(question))
+            answerer = self._answerers.get(kind) or self._no_answerer(kind)
+            cell, control = answerer
             reply: asyncio.Future[R] = asyncio.get_running_loop().create_future()
             deadline = self.now() + timeout
-            wait = Wait("asks {} of {}", kind, cell, reply, deadline, timeout)
+            wait = Wait("asks {} of {}", kind.__name__, cell, reply, deadline, timeout)
             name, cause = "outside", 0
             if asker is not None:
                 name, cause = asker.name, asker.current_id
                 self._begin_wait(asker, wait)
-            number = self.put(cell, name, cause, question, control=handler.control, asked=wait)
-            if self._expiry is None or self._expiry.when() > deadline:
+            number = self.put(cell, name, cause, question, control=control, asked=wait)
+            if deadline < self._looks_for_late_at:
                 self._expire_at(deadline)
             return await reply
         except Exception as error:
             if asker is not None:
-                asker.record("failed", 0, asker.current_id, asker.name, asker.name, kind, body=raised(error))
+                asker.record("failed", 0, asker.current_id, asker.name, asker.name, kind.__name__, body=raised(error))
             raise
         finally:
             self._asked.pop(number, None)
-            if asker is not None and asker.waits:
-                asker.waits = tuple(other for other in asker.waits if other is not wait)
+            if asker is not None and wait is not None:
+                _end_wait(asker, wait)
 
-    def _answerer(self, kind: type[Message]) -> tuple[Cell, Handler]:
-        routes = self._routes.get(kind, ())
-        if len(routes) != 1:
-            names = ", ".join(cell.name for cell, _ in routes) or "nobody"
-            raise AskFailed(f"{kind.__name__} is answered by {names}; an ask needs exactly one")
-        return routes[0]
+    def _no_answerer(self, kind: type[Message]) -> NoReturn:
+        names = ", ".join(cell.name for cell, _ in self._routes.get(kind, ())) or "nobody"
+        raise AskFailed(f"{kind.__name__} is answered by {names}; an ask needs exactly one")
 
     def answer(self, at: float, envelope: Envelope, answer: Any) -> None:
         """Hand the answer to whoever still waits for it; late ones go nowhere."""
@@ -337,10 +340,11 @@ class ActorSystem:
         """One timer serves all asks, for nearly all are answered long before: it looks when the first may be late."""
         if self._expiry is not None:
             self._expiry.cancel()
+        self._looks_for_late_at = deadline
         self._expiry = asyncio.get_running_loop().call_at(deadline, self._expire)
 
     def _expire(self) -> None:
-        self._expiry = None
+        self._expiry, self._looks_for_late_at = None, math.inf
         now = self.now()
         for wait in list(self._asked.values()):
             # The loop may call a little early, by the resolution of its clock.
@@ -360,7 +364,7 @@ class ActorSystem:
             await cell.mailbox.room()
         finally:
             if waiter is not None:
-                waiter.waits = tuple(other for other in waiter.waits if other is not wait)
+                _end_wait(waiter, wait)
 
     def _begin_wait(self, waiter: Cell, wait: Wait) -> None:
         """Add an edge to the wait-for graph, or raise if it closes a circle. Only actors can be part of one.
@@ -522,6 +526,12 @@ class ActorSystem:
         self._look_for_stuck()
         self._tell_held(at_least_seconds=STORM_TOLD_EVERY_SECONDS)
         self._look_again()
+
+
+def _end_wait(waiter: Cell, wait: Wait) -> None:
+    # Nearly always it is the only one; and if its handling has ended meanwhile, there is none.
+    waits = waiter.waits
+    waiter.waits = () if waits == (wait,) else tuple(other for other in waits if other is not wait)
 
 
 def _fail(wait: Wait | None, why: AskFailed) -> bool:

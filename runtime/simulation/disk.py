@@ -7,7 +7,7 @@ It stands behind ``runtime.disk.DiskPort`` and raises the same errors as the rea
   takes along in ``inodes`` (``Journal``).
 - Every mutating primitive is a numbered fault point: ``operations`` counts them and ``faults`` is asked before each.
 - After a power cut every primitive raises ``PowerLost``, for ever; ``reboot`` gives a new disk with what survived, so
-  no leftover of a dead program can touch it.
+  no leftover of a dead program can touch it. So does ``abandoned``, after a mere kill, with everything as it was.
 
 Not modelled: hard links, device boundaries (EXDEV), permissions, writes anywhere but at the end (so two handles on one
 file do not overwrite each other), read errors other than ``corrupt``, and hardware that lies about a flush.
@@ -379,6 +379,21 @@ class SimDisk:
         found._root = self._root.survivor(self._survival, self._chance)
         found._inodes = self._inodes
         found._used = sum(len(node.data) for _, node in every(found._root) if isinstance(node, FileNode))
+        return found
+
+    def abandoned(self) -> SimDisk:
+        """The disk as the next process finds it when this one was killed: nothing is lost, and nothing is synced.
+
+        What the dead program had open is closed by the kernel. What the next one believes and builds on is still taken
+        back by a power cut that comes later.
+        """
+        assert self._frozen, "a program that still runs has not been killed"
+        found = SimDisk(self._now_ns, self.capacity_bytes)
+        found._root, found._journal = self._root, self._journal
+        found._inodes, found._used = self._inodes, self._used
+        for node, _ in self._open.values():
+            node.writers -= 1
+            found._let_go(node)
         return found
 
     def _freeze(self, lost: PowerLost) -> None:

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 ACTING: ContextVar[str] = ContextVar("acting", default="")
 """The actor whose code runs; ``""`` outside of any."""
-QUIET_SECONDS = 180.0
-"""A moment is quiet when for so long nothing was handled but ticks, and nothing went wrong."""
 QUIET_LOOK_SECONDS = 900.0
 AT_REST = ("running", "stopped", "disabled")
 """States of a cell that is not on its way to another."""
@@ -81,6 +79,9 @@ class Life:
         self._written: set[tuple[str, str, str]] = trial.written
         self._before: dict[str, str] = {}
         self._busy_until = 0.0
+        self._quiet_seconds = trial.quiet_seconds
+        self._each_operation = trial.asks_at("operation")
+        self._crashed_over = 0
 
     # For those who write trials.
 
@@ -202,7 +203,7 @@ class Life:
 
     def _note(self, strike: Strike) -> None:
         self.trial.note_strike(strike, self.seconds)
-        self._busy_until = max(self._busy_until, self.loop.time() + QUIET_SECONDS + strike.seconds)
+        self._busy_until = max(self._busy_until, self.loop.time() + self._quiet_seconds + strike.seconds)
 
     def _operation(self, _: int, operation: str, path: str) -> Fault | None:
         """Asked before each mutating operation of the disk."""
@@ -214,11 +215,14 @@ class Life:
         if key not in self._written:
             self._written.add(key)
             trial.ask("write", key[0], operation, path)
-        cuts = self._cuts
-        if cuts.aim and path.startswith(cuts.aim):
+        if self._each_operation:
+            trial.ask("operation", key[0], operation, path)
+        cuts, io = self._cuts, self._io
+        if cuts.aim and _is_below(path, cuts.aim):
             cuts.passing(point)
+        if io.aim and _is_below(path, io.aim):
+            io.passing(point)
         nth = self._count(place)
-        io = self._io
         if point < cuts.due and point < io.due and not cuts.places and not io.places:
             return None
         strike = self._struck(cuts, point, place, nth, f"{operation} {path}")
@@ -245,15 +249,21 @@ class Life:
             if earlier != name:
                 self._orders.add((actor, earlier, name))
         if type(message) is not Tick:
-            self._busy_until = max(self._busy_until, self.loop.time() + QUIET_SECONDS)
+            self._busy_until = max(self._busy_until, self.loop.time() + self._quiet_seconds)
         self._moments = point = self._moments + 1
         nth = self._count((actor, type(message), moment))
         crashes = self._crashes
+        if moment == "before":
+            if crashes.aim and crashes.aim == type(message).__name__:
+                crashes.passing(point)
+            if envelope.id == self._crashed_over and type(message) is not Tick:
+                crashes.again(point)
         if point < crashes.due and not crashes.places:
             return
         # Ticks are counted together, whatever their timer: a tick's name would have to be built each time.
         place = f"{actor} {moment} {type(message).__name__}"
         if self._struck(crashes, point, place, nth, f"{actor} {moment} {name_of(message)}") is not None:
+            self._crashed_over = envelope.id
             raise RuntimeError(f"sabotage {moment} {name_of(message)}")
 
     def _job_trouble(self) -> JobTrouble | None:
@@ -299,7 +309,7 @@ class Life:
                 self.loop.call_at(ends - self.began, self._end_hour, strike)
 
     def _begin_hour(self, strike: Strike, ends: float) -> None:
-        self._busy_until = max(self._busy_until, ends + QUIET_SECONDS)
+        self._busy_until = max(self._busy_until, ends + self._quiet_seconds)
         if not self.trial.has_struck(strike):
             self.trial.note_strike(msgspec.structs.replace(strike, life=self.number), self.seconds)
         if strike.kind == "disk_full":
@@ -313,6 +323,11 @@ class Life:
             self.disk.capacity_bytes = self.trial.capacity_bytes
         else:
             self.workers.longest_seconds = self.trial.pace.disk
+
+
+def _is_below(path: str, aim: str) -> bool:
+    """Is something done there? A rename has two sides."""
+    return path.startswith(aim) or f" -> {aim}" in path
 
 
 def attributed(branch: Branch) -> Branch:

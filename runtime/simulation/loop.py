@@ -140,7 +140,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._cancelled_timers = 0
         self._steps_per_instant = steps_per_instant
         self._instant_began = 0
-        self._collections = 0
+        self._collect_at = _COLLECT_EVERY_STEPS
         self._halted: BaseException | None = None
         self._owner = threading.get_ident()
         self._streams: dict[str, random.Random] = {}
@@ -224,7 +224,7 @@ class SimLoop(asyncio.BaseEventLoop):
         """
         self._farewells.append(farewell)
 
-    def _run_once(self) -> None:
+    def _run_once(self) -> None:  # noqa: C901 - the hottest loop there is: a call more in it is seen in every campaign
         if self._halted is not None:
             raise self._halted
         timers = self._timers
@@ -233,15 +233,7 @@ class SimLoop(asyncio.BaseEventLoop):
             self._cancelled_timers -= 1
         ready = self._ready
         if not ready and not self._stopping:  # type: ignore[attr-defined]
-            if not timers:
-                raise SimDeadlock(self.dump("nothing can run and no timer is set"))
-            when = timers[0][0]
-            if when > self.horizon:
-                self._now = max(self._now, self.horizon)
-                raise SimHorizon(self.dump(f"not done after {self.horizon:g} virtual seconds"))
-            if when > self._now:
-                self._now = when  # assigned, never added up: no drift
-                self._instant_began = self.steps
+            self._jump(timers)
         now = self._now
         while timers and timers[0][0] <= now:
             handle: Any = heapq.heappop(timers)[2]
@@ -252,32 +244,54 @@ class SimLoop(asyncio.BaseEventLoop):
                 ready.append(handle)
         self._rounds += 1
         trace = self._trace
-        for lane, step, handle in self._round():
+        if len(ready) == 1:  # the most common round, and one that needs no key
+            handle = ready.popleft()
             if handle._cancelled:
-                continue
+                return
+            task = getattr(handle._callback, "__self__", None)
+            if type(task) is SimTask:
+                task.slipped = 0
+                task.step += 1
+                trace += _PACK(task.lane, task.step, now)
+            else:
+                trace += _PACK(_CALLBACKS, self._rounds, now)
             self.steps += 1
-            trace += _PACK(lane, step, now)
             handle._run()
             if self._halted is not None:
                 raise self._halted
+        else:
+            for lane, step, handle in self._round():
+                if handle._cancelled:
+                    continue
+                self.steps += 1
+                trace += _PACK(lane, step, now)
+                handle._run()
+                if self._halted is not None:
+                    raise self._halted
         if len(trace) > 1 << 16:
             self._digest.update(trace)
             trace.clear()
-        if self.steps - self._instant_began > self._steps_per_instant:
+        steps = self.steps
+        if steps - self._instant_began > self._steps_per_instant:
             raise SimLivelock(self.dump(f"{self._steps_per_instant} steps and no time has passed"))
-        self._collect()
+        if steps >= self._collect_at:
+            self._collect()
+
+    def _jump(self, timers: list[tuple[float, int, asyncio.TimerHandle]]) -> None:
+        """Nothing can run: to the next timer."""
+        if not timers:
+            raise SimDeadlock(self.dump("nothing can run and no timer is set"))
+        when = timers[0][0]
+        if when > self.horizon:
+            self._now = max(self._now, self.horizon)
+            raise SimHorizon(self.dump(f"not done after {self.horizon:g} virtual seconds"))
+        if when > self._now:
+            self._now = when  # assigned, never added up: no drift
+            self._instant_began = self.steps
 
     def _round(self) -> Sequence[tuple[int, int, Any]]:
         """Empty the ready queue and say in which order its handles run."""
         ready = self._ready
-        if len(ready) == 1:  # the most common round, and one that needs no key
-            handle = ready.popleft()
-            task = getattr(handle._callback, "__self__", None)
-            if type(task) is not SimTask:
-                return ((_CALLBACKS, self._rounds, handle),)
-            task.slipped = 0
-            task.step += 1
-            return ((task.lane, task.step, handle),)
         order: list[tuple[int, int, int, int, Any]] = []
         slipping: list[Any] = []
         plain_key = mix(self._key ^ (self._rounds * _GOLDEN))
@@ -309,9 +323,8 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _collect(self) -> None:
         due = self.steps // _COLLECT_EVERY_STEPS
-        if due != self._collections:
-            self._collections = due
-            gc.collect(2 if due % _COLLECT_ALL_EVERY == 0 else 1)
+        self._collect_at = (due + 1) * _COLLECT_EVERY_STEPS
+        gc.collect(2 if due % _COLLECT_ALL_EVERY == 0 else 1)
 
     # Scheduling.
 
@@ -323,6 +336,24 @@ class SimLoop(asyncio.BaseEventLoop):
         task.lane, task.step, task.slipped = lane, 0, 0
         self._tasks[lane] = task
         return task
+
+    # asyncio's own do the same with two calls more, and each message and each job is a few of these.
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """In the next round."""
+        if self._closed:  # type: ignore[attr-defined]
+            raise RuntimeError("Event loop is closed")
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """After so many virtual seconds."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None

@@ -43,13 +43,14 @@ from runtime.trace import Record
 from runtime.trace_files import encode
 from runtime.tree import Branch
 
-Moment = Literal["write", "commit", "quiet", "reboot", "stop", "end"]
+Moment = Literal["write", "operation", "commit", "quiet", "reboot", "stop", "end"]
 """When a checker is asked.
 
 - ``write``: an actor does something for the first time in one kind of place on the disk; ``Trial.writing`` says what.
+- ``operation``: the same before every mutating operation: for checkers that look at the path and little else.
 - ``commit``: the file ``commit_path`` has just been replaced; the rename shows, and nothing after it has happened.
-- ``quiet``: for some minutes nothing was handled but ticks, nothing is in hand and nothing is wrong.
-- ``reboot``: between two lives, with the disk as the next one will find it.
+- ``quiet``: for ``quiet_seconds`` nothing was handled but ticks, nothing is in hand and nothing is wrong.
+- ``reboot``: between two lives, with the disk as the next one will find it; ``Trial.ending`` says how the last one ended.
 - ``stop``: a life has ended in order.
 - ``end``: the last one has.
 """
@@ -123,6 +124,8 @@ class Trial:
         seconds: how long there is weather.
         horizon_seconds: after that, how long the scenario may take to come through.
         stop_seconds: how long an orderly stop may take.
+        quiet_seconds: how long nothing but ticks was handled, and nothing went wrong, before a moment counts as quiet:
+            longer than whatever the program itself waits before it looks, writes or tries again.
         climate: how often what goes wrong.
         faults: exactly these instead of the seed's own; ``()`` for none.
         checkers: the promises; asked in this order.
@@ -143,6 +146,7 @@ class Trial:
         seconds: float = DAY,
         horizon_seconds: float = DAY,
         stop_seconds: float = 1800.0,
+        quiet_seconds: float = 180.0,
         climate: Climate | None = None,
         faults: Sequence[Strike] | None = None,
         checkers: Sequence[Checker] = (),
@@ -163,6 +167,7 @@ class Trial:
         self.seconds = seconds
         self.horizon_seconds = horizon_seconds
         self.stop_seconds = stop_seconds
+        self.quiet_seconds = quiet_seconds
         self.zone = ZoneInfo(zone)
         self.pace = Pace(*(chance.choice(longest) for longest in PACES))
         self.weather: Weather = (
@@ -179,6 +184,7 @@ class Trial:
         self.orders = Orders()
         self.written: set[tuple[str, str, str]] = set()
         self.writing = ("", "", "")
+        self.ending = ""
         self.moment: Moment = "reboot"
         self.counts: Counter[str] = Counter()
         self._epoch = chance.choice((ORDINARY_DAY, *changes))
@@ -330,7 +336,10 @@ class Trial:
     def _reboot(self, ending: str) -> None:
         """The power is back, or the program is started again: what must hold now, holds."""
         self.counts[ending] += 1
-        if ending in ("kill", "cut"):
+        self.ending = ending
+        if ending == "kill":
+            self.disk = self.disk.abandoned()
+        elif ending == "cut":
             self.disk = self.disk.reboot()
         self.disk.faults = self.disk.on_power_cut = self.disk.on_rename = None
         chance = random.Random(f"trial/{self.seed}/down/{self.lives}")  # noqa: S311  (chance, not secrets)

@@ -22,6 +22,10 @@ LEVELS = (0.0, 0.3, 1.0, 3.0)
 CALM_ONE_IN = 8
 """One universe in so many has no weather at all: what fails there fails by itself."""
 AIMED = 0.7
+AIMED_ONE_IN = 3
+"""In one of so many universes I/O errors come in one place more than elsewhere; so do crashes, over one message."""
+AIMED_MOST = 6
+"""So many a life, for what fails without end is no weather."""
 _HALF = 0.5
 
 
@@ -33,8 +37,11 @@ class Climate(msgspec.Struct, frozen=True):
             something done below one of ``aims``, for what a protocol leaves when it is cut between two others is
             rarely hit by chance. The others come after ``cut_after`` operations, on average.
         kill: share of these that kill the process and leave the machine alone.
-        io: share of disk operations that fail: ENOSPC, a short write, EIO.
-        crash: share of handlings in which the actor crashes, before or after it has handled its message.
+        io: share of disk operations that fail: ENOSPC, a short write, EIO. In some universes ``io_aimed`` of those done
+            below one of ``aims`` fail as well, so that one protocol meets errors again and again.
+        crash: share of handlings in which the actor crashes, before or after it has handled its message. In some
+            universes ``crash_aimed`` of the handlings of one of ``crash_aims`` (types of messages) crash as well.
+        crash_again: chance that the handling of a message over which its receiver has just crashed crashes again.
         job, device: share of blocking jobs, and of device jobs, that raise, or take very long.
         disk_full, slow_disk: how often a day the disk is full, or slow, for a while.
         others: kinds of the trial's own, per occasion; see ``Life.unlucky``.
@@ -45,7 +52,11 @@ class Climate(msgspec.Struct, frozen=True):
     kill: float = 0.3
     aims: tuple[str, ...] = ()
     io: float = 0.002
+    io_aimed: float = 0.1
     crash: float = 0.0005
+    crash_aims: tuple[str, ...] = ()
+    crash_aimed: float = 0.15
+    crash_again: float = 0.25
     job: float = 0.001
     device: float = 0.02
     disk_full: float = 0.5
@@ -64,7 +75,10 @@ class Channel:
     places: Mapping[tuple[str, int], Strike] = {}
 
     def passing(self, point: int) -> None:
-        """Something below ``aim`` is done at this point."""
+        """Something below ``aim``, or of its kind, is done at this point."""
+
+    def again(self, point: int) -> None:
+        """What was struck last is tried again at this point."""
 
     def take(self) -> Strike:
         """The strike that is due, without its ``where``; the next one is drawn."""
@@ -118,6 +132,14 @@ class SeededWeather:
         calm = chance.randrange(CALM_ONE_IN) == 0
         names = ("cut", "io", "crash", "job", "device", "disk_full", "slow_disk", *climate.others)
         self.levels = {name: 0.0 if calm else chance.choice(LEVELS) for name in names}
+        self._io_aim = self._aim("io", climate.aims)
+        self._crash_aim = self._aim("crash", climate.crash_aims)
+
+    def _aim(self, name: str, aims: Sequence[str]) -> str:
+        """What is struck more often than all else in this universe, if anything is."""
+        chance = self._stream(f"{name} aim")
+        aimed = bool(aims) and self.levels[name] > 0 and chance.randrange(AIMED_ONE_IN) == 0
+        return chance.choice(aims) if aimed else ""
 
     def channel(self, name: str, life: int) -> Channel:
         climate, level = self._climate, self.levels[name]
@@ -126,9 +148,11 @@ class SeededWeather:
             case "cut":
                 return Cuts(life, chance, climate, climate.cut * level)
             case "io":
-                return _Drawn(life, ("no_space", "short_write", "io_error"), chance, climate.io * level)
+                kinds = ("no_space", "short_write", "io_error")
+                return _Drawn(life, kinds, chance, climate.io * level, self._io_aim, climate.io_aimed)
             case "crash":
-                return _Drawn(life, ("crash",), chance, climate.crash / 2 * level)
+                rate, again = climate.crash / 2 * level, climate.crash_again if level else 0.0
+                return _Drawn(life, ("crash",), chance, rate, self._crash_aim, climate.crash_aimed, again)
             case "job":
                 return _Drawn(life, ("job_raises", "job_slow", "job_slow"), chance, climate.job * level)
             case "device":
@@ -154,14 +178,40 @@ class SeededWeather:
 
 
 class _Drawn(Channel):
-    """Strikes at a rate for each occasion. Gaps are drawn, not occasions: asking costs one comparison."""
+    """Strikes at a rate for each occasion. Gaps are drawn, not occasions: asking costs one comparison.
 
-    def __init__(self, life: int, kinds: tuple[str, ...], chance: random.Random, rate: float) -> None:
+    More come over ``aim``, with a chance of ``aimed`` each time, and ``again`` over what was struck just now.
+    """
+
+    def __init__(
+        self,
+        life: int,
+        kinds: tuple[str, ...],
+        chance: random.Random,
+        rate: float,
+        aim: str = "",
+        aimed: float = 0.0,
+        again: float = 0.0,
+    ) -> None:
         self._life = life
         self._kinds = kinds
         self._chance = chance
         self._rate = rate
+        self.aim = aim
+        self._aimed = aimed
+        self._again = again
+        self._aimed_left = AIMED_MOST
         self._next(0)
+
+    def passing(self, point: int) -> None:
+        if self._chance.random() < self._aimed:
+            self.due = min(self.due, point)
+            self._aimed_left -= 1
+            self.aim = self.aim if self._aimed_left else ""
+
+    def again(self, point: int) -> None:
+        if self._chance.random() < self._again:
+            self.due = min(self.due, point)
 
     def _next(self, point: int) -> None:
         self.due = point + 1 + int(self._chance.expovariate(self._rate)) if self._rate else NEVER
