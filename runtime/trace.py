@@ -11,7 +11,9 @@ exists that could disagree.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+from collections.abc import Iterable
 from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import PurePath
@@ -188,7 +190,7 @@ def kept(result: Any) -> Any:
     The ring holds tens of thousands of records; a job that reads an adapter must not live in each of them. What may
     change is copied, for the actor that got it may go on to change it.
     """
-    if _weight(result) > KEPT_BYTES:
+    if _room_left(result, KEPT_BYTES) < 0:
         return f"{type(result).__name__}, not kept"
     changes = isinstance(result, dict | list | set | bytearray) or (
         isinstance(result, msgspec.Struct) and not result.__struct_config__.frozen
@@ -207,19 +209,26 @@ def raised(error: Exception) -> Raised:
     )
 
 
-def _weight(value: Any) -> float:
+def _room_left(value: Any, room: float) -> float:
+    """``room`` less what the value weighs in bytes, roughly; negative as soon as it is too much, however much more."""
     match value:
         case None | bool() | int() | float():
-            return 8
+            return room - 8
         case str() | bytes() | bytearray():
-            return len(value)
-        case list() | tuple() | set() | frozenset():
-            return 8 + sum(_weight(item) for item in value)
-        case dict():
-            return 8 + sum(_weight(key) + _weight(item) for key, item in value.items())
-        case msgspec.Struct():
-            return 8 + sum(_weight(getattr(value, name)) for name in value.__struct_fields__)
+            return room - len(value)
         case date() | time() | timedelta() | PurePath() | Enum():
-            return 64
+            return room - 64
+        case list() | tuple() | set() | frozenset():
+            parts: Iterable[Any] = value
+        case dict():
+            parts = itertools.chain(value, value.values())
+        case msgspec.Struct():
+            parts = (getattr(value, name) for name in value.__struct_fields__)
         case _:
-            return math.inf  # a live object could change, or hold anything at all
+            return -math.inf  # a live object could change, or hold anything at all
+    room -= 8
+    for part in parts:
+        if room < 0:
+            break
+        room = _room_left(part, room)
+    return room
