@@ -66,7 +66,7 @@ class InboxWatcher(Actor):
     sends = (BatchRejected, BatchFailed, InboxSurveyed)
 
     async def on_start(self) -> None:
-        self._seen: Mapping[str, Seen] = {}
+        self._seen: dict[str, Seen] = {}
         self._claimed: dict[str, Claimed] = {}
         self._validated: set[str] = set()
         self._strikes: dict[str, int] = {}
@@ -130,7 +130,8 @@ class InboxWatcher(Actor):
             if len(self._claimed) >= self.settings.claims_max or not await self._claim(name):
                 break
             claimed.append(name)
-        waiting = tuple(name for name in (*found.ready, *found.odd) if name not in claimed)
+        taken = set(claimed)
+        waiting = tuple(name for name in (*found.ready, *found.later, *found.odd) if name not in taken)
         survey_told = InboxSurveyed(
             waiting=tuple(map(shown, waiting[:NAMES_TOLD])),
             waiting_count=len(waiting),
@@ -144,6 +145,7 @@ class InboxWatcher(Actor):
 
     async def _look(self) -> Survey | None:
         before, now, settings = self._seen, self.clock.monotonic(), self.settings
+        wanted = max(0, settings.claims_max - len(self._claimed))
         try:
             found = await self.blocking(
                 lambda: survey(
@@ -152,6 +154,7 @@ class InboxWatcher(Actor):
                     now,
                     settle_seconds=settings.settle_seconds,
                     quiet_seconds=settings.quiet_seconds,
+                    wanted=wanted,
                 )
             )
         except OSError as error:
@@ -166,7 +169,7 @@ class InboxWatcher(Actor):
         here = {*found.seen, *found.odd}
         for name in sorted(set(before) - here):
             await self.send(FileWithdrawn(name=shown(name)))
-        self._seen = found.seen
+        self._seen = dict(found.seen)
         return found
 
     async def _make_inbox(self) -> None:
@@ -190,7 +193,7 @@ class InboxWatcher(Actor):
             self._claim_unsure = True
             self._refuse_if_lost(error)
             return False
-        self._seen = {known: seen for known, seen in self._seen.items() if known != name}
+        self._seen.pop(name, None)
         if found is None:
             await self.send(FileWithdrawn(name=shown(name)))
         else:
@@ -217,6 +220,8 @@ class InboxWatcher(Actor):
         If it was in training the outcome comes all the same, and is still filed.
         """
         waiting = [found for found in self._claimed.values() if found.batch not in self._to_file]
+        if not waiting:
+            return
         gone = await self.blocking(lambda: [found for found in waiting if self._is_taken_back(found)])
         for found in gone:
             self._taken_back[found.batch] = self._claimed.pop(found.batch)

@@ -25,14 +25,18 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """``ready`` in order of arrival; ``odd`` are links, folders and specials; ``inbox_inode`` 0: there is no inbox."""
+    """``ready`` in order of arrival, as many as were asked for, and then ``later``: quiet, and not looked at closely.
 
-    ready: tuple[str, ...]
-    unready: tuple[str, ...]
-    odd: tuple[str, ...]
-    ignored: tuple[str, ...]
-    seen: Mapping[str, Seen]
-    inbox_inode: int
+    ``odd`` are links, folders and specials; ``inbox_inode`` 0: there is no inbox.
+    """
+
+    ready: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    unready: tuple[str, ...] = ()
+    odd: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    seen: Mapping[str, Seen] = msgspec.field(default_factory=dict)
+    inbox_inode: int = 0
 
 
 def is_batch_name(name: str) -> bool:
@@ -46,16 +50,22 @@ def shown(name: str) -> str:
 
 
 def survey(
-    disk: DiskPort, before: Mapping[str, Seen], now: float, *, settle_seconds: float, quiet_seconds: float
+    disk: DiskPort,
+    before: Mapping[str, Seen],
+    now: float,
+    *,
+    settle_seconds: float,
+    quiet_seconds: float,
+    wanted: int = 1 << 30,
 ) -> Survey:
-    """Look once.
+    """Look once; no further than to ``wanted`` complete files, for ten thousand may wait and few can be claimed.
 
     A file is complete when no process has it open for writing and it has been unchanged for ``quiet_seconds``; where
     the system cannot tell who writes, when it has been unchanged for ``settle_seconds``.
     """
     inbox = disk.stat(INBOX)
     if inbox is None or inbox.kind != "dir":
-        return Survey((), (), (), (), {}, 0)
+        return Survey()
     arrived: list[tuple[int, str, FileStat]] = []
     odd: list[str] = []
     ignored: list[str] = []
@@ -70,6 +80,7 @@ def survey(
         else:
             arrived.append((found.changed_ns, name, found))
     ready: list[str] = []
+    later: list[str] = []
     unready: list[str] = []
     seen: dict[str, Seen] = {}
     for _, name, found in sorted(arrived, key=lambda entry: entry[:2]):
@@ -81,13 +92,16 @@ def survey(
         )
         since = earlier.since if earlier is not None and same else now
         seen[name] = Seen(found.size, found.modified_ns, found.inode, since)
-        (ready if _is_complete(disk, name, now - since, settle_seconds, quiet_seconds) else unready).append(name)
-    return Survey(tuple(ready), tuple(unready), tuple(odd), tuple(ignored), seen, inbox.inode)
+        if now - since < quiet_seconds:
+            unready.append(name)  # too young to be asked about: a writer may be between two opens
+        elif len(ready) >= wanted:
+            later.append(name)
+        else:
+            (ready if _is_complete(disk, name, now - since, settle_seconds) else unready).append(name)
+    return Survey(tuple(ready), tuple(later), tuple(unready), tuple(odd), tuple(ignored), seen, inbox.inode)
 
 
-def _is_complete(disk: DiskPort, name: str, unchanged_for: float, settle_seconds: float, quiet_seconds: float) -> bool:
-    if unchanged_for < quiet_seconds:
-        return False  # too young to be asked about: a writer may be between two opens
+def _is_complete(disk: DiskPort, name: str, unchanged_for: float, settle_seconds: float) -> bool:
     try:
         writing = disk.being_written(f"{INBOX}/{name}")
     except OSError:

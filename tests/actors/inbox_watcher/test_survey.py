@@ -151,7 +151,7 @@ def test_f7_links_and_folders_are_odd_and_never_ready(inbox: Inbox) -> None:
 
 def test_there_is_no_inbox(inbox: Inbox) -> None:
     inbox.disk.person_remove("inbox")
-    assert inbox.look() == Survey((), (), (), (), {}, 0)
+    assert inbox.look() == Survey()
     inbox.disk.person_put("inbox", b"a file in its place")
     assert inbox.look().inbox_inode == 0
 
@@ -171,3 +171,25 @@ def test_f5_ten_thousand_files_are_looked_at_in_one_go(inbox: Inbox) -> None:
     ready = inbox.look(after=1).ready
     assert len(ready) == 10_000
     assert ready[:3] == ("0.jsonl", "7919.jsonl", "5838.jsonl")
+
+
+def test_f5_of_ten_thousand_only_as_many_are_looked_at_closely_as_can_be_taken() -> None:
+    asked: list[str] = []
+
+    class Asked(SimDisk):
+        def being_written(self, path: str) -> bool | None:
+            asked.append(path)
+            return super().being_written(path)
+
+    disk = Asked(lambda: 10**12)
+    disk.person_mkdir("inbox")
+    names = [f"{number:05d}.jsonl" for number in range(10_000)]
+    for name in names:
+        disk.person_put(f"inbox/{name}", b"{}\n")
+    disk.begin_person_write("inbox/00001.jsonl")
+    before = survey(disk, {}, 0.0, settle_seconds=SETTLE, quiet_seconds=QUIET, wanted=3).seen
+    found = survey(disk, before, 1.0, settle_seconds=SETTLE, quiet_seconds=QUIET, wanted=3)
+    assert found.ready == (names[0], names[2], names[3])
+    assert found.unready == (names[1],)
+    assert found.later == tuple(names[4:])
+    assert len(asked) == 4
