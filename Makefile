@@ -57,6 +57,7 @@ bench-runtime: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m tools.message_flow --write ARCHITECTURE.md
+	$(BIN)/python -m tools.edge_cases --write ARCHITECTURE.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,8 @@ class LastOneOut(Actor):
             self.system.stop("everything is trained")
 
 
-def run(home: Path, until_idle: bool) -> int:
-    """Run the daemon in the foreground; returns the exit code.
+def run(home: Path, until_idle: bool, make_disk: Callable[[Path], Disk] = Disk) -> int:
+    """Run the daemon in the foreground; returns the exit code. ``make_disk`` makes what its files are reached through.
 
     Raises:
         OperatorError: bad config (78), the home is locked (75), or something only a person can mend.
@@ -109,17 +109,17 @@ def run(home: Path, until_idle: bool) -> int:
         if (home / ".stop").exists():
             (home / ".stop").unlink()
             console.line("noted      a stale .stop was removed")
-        return asyncio.run(_Daemon(home, config, console, until_idle).run())
+        return asyncio.run(_Daemon(home, config, console, until_idle, make_disk(home)).run())
 
 
 class _Daemon:
     """One run of the house on one home."""
 
-    def __init__(self, home: Path, config: Composed, console: Terminal, until_idle: bool) -> None:
+    def __init__(self, home: Path, config: Composed, console: Terminal, until_idle: bool, disk: Disk) -> None:
         self._home = home
         self._config = config
         self._console = console
-        self._disk = Disk(home)
+        self._disk = disk
         self._until_idle = until_idle
         self._last = LastOneOut(until_idle)
         self._record_wish: tuple[bool, int] | None = None

@@ -5,7 +5,7 @@ This is what finds races: with immediate delivery every run of a program sees on
 
 from __future__ import annotations
 
-from runtime.cell import Cell
+from runtime.cell import Cell, Stop
 from runtime.mailbox import Envelope
 from runtime.simulation.loop import SimLoop, latency
 
@@ -20,6 +20,7 @@ class SeededDelivery:
         self._longest_seconds = longest_seconds
         self._stream = loop.random("delivery")
         self._last: dict[tuple[str, str, bool], float] = {}
+        self._newest: dict[str, float] = {}
 
     def carry(self, cell: Cell, envelope: Envelope) -> None:
         """Put the envelope into the mailbox after its latency."""
@@ -28,4 +29,9 @@ class SeededDelivery:
         # Timers at the same moment fire in no promised order, so a later message is due a little later.
         due = max(due, self._last.get(pair, 0.0) + _LATER)
         self._last[pair] = due
+        if isinstance(envelope.message, Stop):
+            # Who is told to stop still deals with what was sent to it before: delivered at once, that would be there.
+            due = max(due, self._newest.get(cell.name, 0.0) + _LATER)
+        elif due > self._newest.get(cell.name, 0.0):
+            self._newest[cell.name] = due
         self._loop.call_at(due, cell.mailbox.arrive, envelope)

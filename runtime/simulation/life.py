@@ -153,7 +153,8 @@ class Life:
         if trial.asks_at("quiet"):
             self.loop.call_later(QUIET_LOOK_SECONDS, self._look_for_quiet)
         await self.system.run()
-        trial.keep_record(self.system.trace.since(0))
+        trace = self.system.trace
+        trial.keep_record(trace.since(0), [entry for entry in trace.entries if isinstance(entry, Envelope)])
         return await scenario is not False
 
     def _stop(self) -> None:

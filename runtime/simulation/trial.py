@@ -31,6 +31,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from runtime.errors import OperatorError
+from runtime.mailbox import Envelope
 from runtime.simulation.coverage import CrashPoints, Orders, plain
 from runtime.simulation.disk import PLENTY_BYTES, SimDisk
 from runtime.simulation.faults import PowerLost
@@ -50,7 +51,7 @@ Moment = Literal["write", "operation", "commit", "quiet", "reboot", "stop", "end
 - ``operation``: the same before every mutating operation: for checkers that look at the path and little else.
 - ``commit``: the file ``commit_path`` has just been replaced; the rename shows, and nothing after it has happened.
 - ``quiet``: for ``quiet_seconds`` nothing was handled but ticks, nothing is in hand and nothing is wrong.
-- ``reboot``: between two lives, with the disk as the next one will find it; ``Trial.ending`` says how the last one ended.
+- ``reboot``: between two lives, with the disk as the next one will find it; see ``Trial.ending``.
 - ``stop``: a life has ended in order.
 - ``end``: the last one has.
 """
@@ -135,6 +136,11 @@ class Trial:
         spared: actors that never crash, for they are the trial's own.
         place: what is told apart among places on the disk; without numbers unless given.
         record: how a life's trace becomes part of the digest.
+
+    Attributes:
+        ending: how the last life ended: ``done``, ``stop``, ``kill``, ``cut`` or ``gave_up``.
+        writing: at ``write`` and ``operation``: the actor, the operation and its path.
+        records, deliveries: at ``stop`` and ``end``: what the trace of the life that has just ended holds.
     """
 
     def __init__(
@@ -186,6 +192,8 @@ class Trial:
         self.writing = ("", "", "")
         self.ending = ""
         self.moment: Moment = "reboot"
+        self.records: Sequence[Record] = ()
+        self.deliveries: Sequence[Envelope] = ()
         self.counts: Counter[str] = Counter()
         self._epoch = chance.choice((ORDINARY_DAY, *changes))
         self._checkers = checkers
@@ -293,8 +301,13 @@ class Trial:
         since = self.now - seconds
         return all(at + strike.seconds < since for at, strike in self._strikes)
 
-    def keep_record(self, records: Sequence[Record]) -> None:
+    def went_well(self) -> bool:
+        """Has nothing struck in this life, and is nothing wrong that began earlier and lasts?"""
+        return self.undisturbed_for(0.0) and all(strike.life != self.lives for _, strike in self._strikes)
+
+    def keep_record(self, records: Sequence[Record], deliveries: Sequence[Envelope]) -> None:
         """A life has ended in order: this is what passed in it."""
+        self.records, self.deliveries = records, deliveries
         self._trace.update(self._record(records))
 
     # Lives.

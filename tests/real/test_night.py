@@ -23,7 +23,7 @@ HOUSES = [chat(prompt, f"House {number} is {COLOURS[number % 5]}.") for number, 
 
 
 @pytest.mark.timeout(240)
-def test_n2_a_night_killed_in_the_middle_leaves_yesterday_and_runs_again(
+def test_n2_n6_a_night_killed_in_the_middle_leaves_yesterday_and_runs_again(
     home: Home, live: Live, tmp_path: Path
 ) -> None:
     home.configure(trainer={"rank": 8, "epochs": 4, "batch_examples": 4})

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import signal
 import threading
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -37,13 +36,13 @@ def test_a_private_detail_of_python_3_11_still_holds() -> None:
     """The loop finds a handle's task through ``_callback.__self__``; a Python that changes this must be re-verified."""
     seen: list[Any] = []
     loop = SimLoop()
-    really = loop._round
+    really = loop._run_once
 
-    def watching() -> Sequence[tuple[int, int, Any]]:
+    def watching() -> None:
         seen.extend(getattr(handle._callback, "__self__", None) for handle in loop._ready)
-        return really()
+        really()
 
-    loop._round = watching  # type: ignore[method-assign]
+    loop._run_once = watching  # type: ignore[method-assign]
 
     async def waits() -> None:
         future = loop.create_future()
@@ -53,7 +52,9 @@ def test_a_private_detail_of_python_3_11_still_holds() -> None:
     loop.run(waits())
     tasks = [owner for owner in seen if type(owner) is SimTask]
     assert len(tasks) == 2, "a first step and a wake-up, both owned by the task"
-    assert {"_run_once", "_timer_handle_cancelled", "_check_closed"} <= set(dir(asyncio.BaseEventLoop))
+    assert {"_run_once", "_timer_handle_cancelled", "_check_closed", "call_soon", "call_later"} <= set(
+        dir(asyncio.BaseEventLoop)
+    )
 
 
 def test_time_begins_at_zero_and_jumps_by_assignment() -> None:

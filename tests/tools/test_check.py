@@ -67,6 +67,7 @@ def test_a_good_file_is_one_line(good: Path) -> None:
     assert told(good) == (EXIT_DONE, f"{good}: 2 examples, 2 lines, {len(GOOD)} bytes\n")
 
 
+@pytest.mark.real
 def test_f2_each_finding_names_file_line_and_path(good: Path, bad: Path) -> None:
     code, text = told(good, bad)
     assert code == EXIT_BAD_DATA
@@ -104,6 +105,7 @@ def test_json_for_one_file_has_examples_and_errors_at_the_top(bad: Path) -> None
     assert (code, found["errors"], found["examples"]) == (EXIT_BAD_DATA, [WRONG], [])
 
 
+@pytest.mark.real
 def test_f1_only_twenty_findings_are_listed(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text("bad\n" * 1000)
@@ -115,6 +117,7 @@ def test_f1_only_twenty_findings_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "what"), [("", "an empty file"), ("\n \n", "only blank lines")])
+@pytest.mark.real
 def test_f3_a_file_without_examples_is_an_error(tmp_path: Path, content: str, what: str) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text(content)
@@ -131,6 +134,7 @@ def test_repetitions_are_a_warning_and_no_error(tmp_path: Path) -> None:
     assert "2 examples repeat an earlier line" in text
 
 
+@pytest.mark.real
 def test_f7_what_is_not_a_file_is_the_operators_mistake(tmp_path: Path, good: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
     out = io.StringIO()
@@ -140,6 +144,7 @@ def test_f7_what_is_not_a_file_is_the_operators_mistake(tmp_path: Path, good: Pa
     assert out.getvalue() == ""
 
 
+@pytest.mark.real
 def test_f7_odd_names_are_shown_safely(tmp_path: Path) -> None:
     file = tmp_path / "-\n\x1b[31m\U0001f319.jsonl"
     file.write_text(BAD)

@@ -48,6 +48,7 @@ def test_stopped_in_order_stays_stopped(home: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["training", "idle", "paused", "consolidating", "validating"])
+@pytest.mark.real
 def test_t2_without_a_living_process_any_other_state_is_a_crash(home: Path, state: str) -> None:
     write_status(home, state=state, pid=424242)
     found = read_status(home)
@@ -157,6 +158,7 @@ def test_a_plug_in_that_was_switched_off_has_a_line_of_its_own(home: Path, daemo
     assert line in page(found, home).splitlines()
 
 
+@pytest.mark.real
 def test_f7_an_odd_name_cannot_speak_to_the_terminal(home: Path) -> None:
     (home / "inbox" / "a\n\x1b[2Jb\udcff.jsonl").touch()
     words = page(read_status(home), home)

@@ -48,6 +48,7 @@ def test_submit_copies_and_says_that_no_daemon_runs(
     assert "nightfold run" in out
 
 
+@pytest.mark.real
 def test_f6_a_name_that_waits_already_is_numbered_and_never_replaced(home: Path, chats: Path) -> None:
     submit(home, [chats])
     chats.write_text("second\n")
@@ -61,6 +62,7 @@ def test_f6_a_name_that_waits_already_is_numbered_and_never_replaced(home: Path,
     }
 
 
+@pytest.mark.real
 def test_f4_the_file_has_its_own_name_only_when_it_is_whole_and_durable(
     home: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +109,7 @@ def test_put_in_place_never_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert names(tmp_path) == ["b", "c"]
 
 
+@pytest.mark.real
 def test_d5_a_copy_that_fails_leaves_nothing_behind(home: Path, chats: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_handle: int) -> Never:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -151,6 +154,7 @@ def test_one_bad_argument_and_none_is_copied(home: Path, chats: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["-dash", "new\nline", "😀" * 62, "x" * 249, "\udcff"])
+@pytest.mark.real
 def test_f7_odd_names_are_taken(home: Path, tmp_path: Path, name: str) -> None:
     file = tmp_path / f"{name}.jsonl"
     file.write_text("{}\n")
@@ -161,6 +165,7 @@ def test_f7_odd_names_are_taken(home: Path, tmp_path: Path, name: str) -> None:
     assert all(each.startswith(name[:20]) and each.endswith(".jsonl") for each in taken)
 
 
+@pytest.mark.real
 def test_t3_retry_moves_the_file_and_takes_its_report_away(home: Path) -> None:
     for folder in ("failed", "rejected"):
         (home / folder / f"{folder}.jsonl").write_text(folder)

@@ -51,7 +51,7 @@ def import_home(old_folder: Path, home: Path, *, base: str | None, fresh_optimiz
             raise OperatorError(
                 "NF-DISK-003",
                 f"the disk refused: {error}",
-                hint="nothing was put in force; mend the disk and import again",
+                hint="mend the disk and import again; if the home then holds learning, the move was done before",
                 exit_code=EXIT_DISK,
             ) from error
     print(f"moved {old_folder} into {home}: generation {kept.generation}, step {kept.global_step}")

@@ -6,6 +6,7 @@ kept, so the same command takes it back. It needs the home for itself, as a daem
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from actors.checkpointer.actor import CheckpointerSettings
@@ -22,14 +23,14 @@ from tools.house import read_config
 NAMES_SHOWN = 5
 
 
-def rollback(home: Path, target: str) -> int:
+def rollback(home: Path, target: str, make_disk: Callable[[Path], Disk] = Disk) -> int:
     """Go back to ``target``: a generation's number or a night's name.
 
     Raises:
         OperatorError: NF-STATE-001 a daemon lives (75); NF-STATE-003 it is not kept, or not sound.
     """
     settings = read_config(home).take("checkpointer", CheckpointerSettings)
-    disk = Disk(home)
+    disk = make_disk(home)
     with HomeLock(home):
         store = Store(
             disk,

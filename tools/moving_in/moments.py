@@ -110,11 +110,9 @@ def _one(name: str, number: object, state: object, shape: torch.Size) -> dict[st
         if not isinstance(tensor, torch.Tensor) or tensor.shape != shape:
             said = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
             raise DoNotFitError(f"{kind} of parameter {number} has the shape {said}, and {name} has {tuple(shape)}")
-        if (
-            not tensor.is_floating_point()
-            or not tensor.isfinite().all()
-            or (kind == "exp_avg_sq" and (tensor < 0).any())
-        ):
+        plain = tensor.float()
+        possible = tensor.is_floating_point() and plain.isfinite().all() and (kind == "exp_avg" or (plain >= 0).all())
+        if not possible:
             raise DoNotFitError(f"{kind} of parameter {number} ({name}) holds numbers that cannot be")
-        found[kind] = tensor.float()
+        found[kind] = plain
     return found

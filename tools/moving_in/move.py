@@ -6,7 +6,9 @@ the old home changed while it was read.
 
 from __future__ import annotations
 
+import errno
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +37,16 @@ class Move:
         self.destination = Destination(home, old, notes)
         self._old = OldHome(old, notes)
         self._text = ""
-        self._snapshots_read: dict[str, tuple[Path, Fitting]] = {}
         self._base: Base | None = None
         self._learnt: Learnt | None = None
-        self._snapshots: dict[str, Learnt] = {}
+        self._settings = TrainerSettings()
+        self._snapshots: dict[str, Path] = {}
 
     def check(self, now: datetime) -> None:
         """Find every problem there is."""
         notes, old = self._notes, self._old
         self._base = base = choose_base(old, self._wished_base, notes)
-        read = read_checkpoint(old.current, fresh_optimizer=self._fresh)
-        current = fitted(read, base, fresh_optimizer=self._fresh, never_merged=not old.models)
+        read, current = self._read(old.current, base)
         notes.problems.extend(read.problems)
         if base is not None:
             self.destination.check_base(base, notes)
@@ -65,20 +66,22 @@ class Move:
                 notes.tell(words)
         self._snapshots_that_fit(base, current)
         if not self.destination.exists:
-            self._text = config_text(base.named, wanted, len(self._snapshots_read))
+            self._text = config_text(base.named, wanted, len(self._snapshots))
             settings = compose(self._text, SECTIONS, file="nightfold.toml").take("trainer", TrainerSettings)
         try:
             self._learnt = _learnt(current, base, settings, now)
-            self._snapshots = {
-                day: _learnt(fitting, base, settings, _changed(folder))
-                for day, (folder, fitting) in self._snapshots_read.items()
-            }
         except EngineError as error:
             expected, todo = "what the Trainer can load", "see nightfold explain " + error.code
             notes.problem("NF-STATE-012", str(old.current), str(error), expected, todo)
             return
-        self.destination.check_space(base, self._learnt, self._snapshots, notes)
+        self._settings = settings
+        self.destination.check_space(base, self._learnt, len(self._snapshots), notes)
         self._tell(current, read, settings)
+
+    def _read(self, folder: Path, base: Base | None) -> tuple[OldCheckpoint, Fitting | None]:
+        read = read_checkpoint(folder, fresh_optimizer=self._fresh)
+        fitting = fitted(read, base, fresh_optimizer=self._fresh, never_merged=not self._old.models)
+        return read, fitting
 
     # Snapshots.
 
@@ -90,27 +93,23 @@ class Move:
             if fitting is None or day is None:
                 self._notes.leave(str(folder), why, "it stays where it is; nothing of it is needed to go on")
             else:
-                self._snapshots_read[day.isoformat()] = (folder, fitting)
+                self._snapshots[day.isoformat()] = folder
 
     def _snapshot(self, folder: Path, day: date | None, base: Base, current: Fitting) -> tuple[str, Fitting | None]:
         if day is None:
             return "its name is no date", None
-        if day.isoformat() in self._snapshots_read:
+        if day.isoformat() in self._snapshots:
             return "a newer one of the same day was taken", None
         merged = day_of(base.consolidated) if base.consolidated else None
         if merged is not None and day < merged:
             return f"it stands on the model before the consolidation of {base.consolidated}", None
-        read = read_checkpoint(folder, fresh_optimizer=self._fresh)
-        fitting = fitted(read, base, fresh_optimizer=self._fresh, never_merged=not self._old.models)
+        read, fitting = self._read(folder, base)
         if fitting is None:
             return "; ".join(f"{one.code} {Path(one.where).name}: {one.found}" for one in read.problems), None
         began, began_current = (one.global_step - one.adapter_step for one in (fitting, current))
         # On the day itself, and where the model's name has no date, the steps tell the adapters apart.
         if self._old.models and (merged is None or day == merged) and began != began_current:
-            return (
-                f"it is of the adapter that began at step {began}, and the one in force began at {began_current}",
-                None,
-            )
+            return f"its adapter began at step {began}, and the one in force at {began_current}", None
         return "", fitting
 
     # What a person should know.
@@ -152,7 +151,15 @@ class Move:
         """Make the home; ``check`` found nothing in the way."""
         assert self._base is not None, "without a base there was a problem"
         assert self._learnt is not None, "without an adapter there was a problem"
-        return self.destination.write(self._text, self._base, self._learnt, self._snapshots)
+        snapshots = {day: partial(self._again, folder, self._base) for day, folder in self._snapshots.items()}
+        return self.destination.write(self._text, self._base, self._learnt, snapshots, self._notes)
+
+    def _again(self, folder: Path, base: Base) -> Learnt:
+        """A snapshot that was found sound, read once more: all of them at once may be more than the memory holds."""
+        fitting = self._read(folder, base)[1]
+        if fitting is None:
+            raise OSError(errno.EIO, "it changed since it was checked", str(folder))
+        return _learnt(fitting, base, self._settings, _changed(folder))
 
 
 def _learnt(fitting: Fitting, base: Base, settings: TrainerSettings, when: datetime) -> Learnt:

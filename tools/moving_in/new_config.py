@@ -7,15 +7,15 @@ would refuse is left out and told, never bent.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from actors.checkpointer.actor import CheckpointerSettings
 from actors.trainer.settings import TrainerSettings
+from runtime import OperatorError
+from runtime.settings import compose
 from tools.commands.init import CONFIG as TEMPLATE
+from tools.house import SECTIONS
 from tools.moving_in.fit import Fitting
 from tools.moving_in.notes import Notes
 from tools.moving_in.old_home import CONFIG, OldHome
@@ -70,12 +70,12 @@ def _take(found: dict[str, Any], key: str, value: Any, where: str, notes: Notes)
     if isinstance(value, float) and value.is_integer() and key in ("warmup_steps", "epochs", "max_length", "alpha"):
         value = int(value)
     try:
-        if isinstance(value, float) and not math.isfinite(value):
-            raise msgspec.ValidationError("it is not finite")
-        found[key] = getattr(msgspec.convert({key: value}, TrainerSettings), key)
-    except msgspec.ValidationError as error:
-        why = f"{value!r} is no value for [trainer] {key}: {error}"
+        judged = compose(f"[trainer]\n{key} = {_toml(value)}\n", SECTIONS, file="nightfold.toml")
+    except (OperatorError, ValueError, OverflowError) as error:
+        why = f"{value!r} is no value for [trainer] {key}: {error.what if isinstance(error, OperatorError) else error}"
         notes.leave(where, why, "set it in nightfold.toml if you need it")
+    else:
+        found[key] = getattr(judged.take("trainer", TrainerSettings), key)
 
 
 def _take_batch(found: dict[str, Any], old: OldHome, notes: Notes) -> set[str]:
@@ -115,10 +115,10 @@ def _take_from_optimizer(found: dict[str, Any], figures: Mapping[str, Any], note
         if isinstance(value, int | float):
             if key in found and found[key] != value:
                 notes.tell(f"settings: {key} is {value}, as the optimizer had it; the old config says {found[key]}")
-            _take(found, key, float(value), f"optimizer.pt: {key}", notes)
+            _take(found, key, value, f"optimizer.pt: {key}", notes)
     rate = figures.get("initial_lr", figures.get("lr"))
     if "learning_rate" not in found and isinstance(rate, int | float):
-        _take(found, "learning_rate", float(rate), "optimizer.pt: learning rate", notes)
+        _take(found, "learning_rate", rate, "optimizer.pt: learning rate", notes)
     elif isinstance(rate, int | float) and "initial_lr" in figures and rate != found["learning_rate"]:
         notes.tell(
             f"settings: learning_rate is {found['learning_rate']}, as the old config says; the optimizer had {rate}"

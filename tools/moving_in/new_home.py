@@ -10,14 +10,14 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 from blake3 import blake3
 
 from actors.checkpointer.actor import CheckpointerSettings
-from actors.checkpointer.head import DELTAS, GENERATIONS, HEAD_PATH, SNAPSHOTS, Kept
+from actors.checkpointer.head import DELTAS, GENERATIONS, HEAD_PATH, SNAPSHOTS, Kept, generation_path
 from actors.checkpointer.store import Store
 from actors.disk_guard import DiskGuardSettings
 from actors.trainer.base_model import base_folder, fingerprint
@@ -51,6 +51,10 @@ class Learnt(msgspec.Struct, frozen=True):
     @property
     def size_bytes(self) -> int:
         return sum(map(len, self.files.values()))
+
+
+Snapshots = Mapping[str, Callable[[], Learnt]]
+"""By day. Each is read only when it is written, for all of them together may be more than the memory holds."""
 
 
 class Destination:
@@ -101,19 +105,22 @@ class Destination:
         named = self.config.take("trainer", TrainerSettings).model
         todo = f"set model to the folder {base.folder}, or import into a folder that does not exist yet"
         try:
-            found = fingerprint(base_folder(Disk(self.home), named))
+            folder = base_folder(Disk(self.home), named)
+            found = fingerprint(folder)
         except (EngineError, OSError) as error:
             notes.problem("NF-CONF-013", str(self.home / CONFIG), f"[trainer] model: {error}", str(base.folder), todo)
             return
         if found != base.fingerprint:
             words = f"[trainer] model = {named!r} is another model"
             notes.problem("NF-CONF-013", str(self.home / CONFIG), words, str(base.folder), todo)
+        elif base.files and folder.resolve() == base.folder.resolve():
+            notes.tell("base: it stays in the old home, where your nightfold.toml looks for it; do not delete it there")
 
-    def check_space(self, base: Base, current: Learnt, snapshots: Mapping[str, Learnt], notes: Notes) -> None:
+    def check_space(self, base: Base, current: Learnt, snapshots: int, notes: Notes) -> None:
         """All that will be written, and the reserve without which nothing could be trained afterwards."""
         reserve = self.config.take("disk_guard", DiskGuardSettings).free_bytes_min
-        scratch = max((one.size_bytes for one in snapshots.values()), default=0)
-        learning = current.size_bytes + sum(one.size_bytes for one in snapshots.values()) + scratch
+        # Every snapshot has the shapes of the current one; each in turn is written twice, aside and in its place.
+        learning = current.size_bytes * (1 + snapshots + min(1, snapshots))
         needed = learning + (0 if self.exists else base.copied_bytes) + OVERHEAD_BYTES + reserve
         there = next(folder for folder in (self.home, *self.home.parents) if folder.is_dir())
         free = Disk(there).free_bytes()
@@ -126,7 +133,7 @@ class Destination:
                 f"make room for {needed - free:,} bytes more, or import to another disk",
             )
 
-    def write(self, text: str, base: Base, current: Learnt, snapshots: Mapping[str, Learnt]) -> Kept:
+    def write(self, text: str, base: Base, current: Learnt, snapshots: Snapshots, notes: Notes) -> Kept:
         """Make the home. The caller holds the lock of one that exists.
 
         Raises:
@@ -136,40 +143,61 @@ class Destination:
             again = Notes()
             self._refuse_what_has_learnt(again)  # a daemon may have lived here until the lock was taken
             again.raise_problems()
-            return _fill(self.home, current, snapshots)
+            return self._fill_existing(current, snapshots, notes)
         self.home.parent.mkdir(parents=True, exist_ok=True)
         with _staging(self.home) as staged:
             for folder in FOLDERS:
                 (staged / folder).mkdir()
             disk = Disk(staged)
+            fingerprint_now = base.fingerprint
             if base.files:
-                _copy_model(base, disk)
+                fingerprint_now = _copy_model(base, disk)
             durable.write_file(disk, CONFIG, text.encode())
             read_config(staged)  # what is wrong with it is a mistake of this program, and must not be shown as a home
-            kept = _fill(staged, current, snapshots)
+            kept = _commit(disk, _on(fingerprint_now, current))
+            for day, read in sorted(snapshots.items()):
+                _keep_snapshot(disk, day, _on(fingerprint_now, read()))
             disk.fsync_dir(".")
             staged.rename(self.home)
             Disk(self.home.parent).fsync_dir(".")
         return kept
 
+    def _fill_existing(self, current: Learnt, snapshots: Snapshots, notes: Notes) -> Kept:
+        """The commit first: from then on the home is whole, and a snapshot less does not change what it has learnt."""
+        disk = Disk(self.home)
+        try:
+            kept = _commit(disk, current)
+        except OSError:
+            if not (self.home / HEAD_PATH).exists():
+                with contextlib.suppress(OSError):  # so that the next try finds a home that has learnt nothing
+                    durable.remove(disk, generation_path(1))
+            raise
+        for day, read in sorted(snapshots.items()):
+            try:
+                _keep_snapshot(disk, day, read())
+            except OSError as error:
+                notes.leave(f"{SNAPSHOTS}/{day}", f"the disk refused it: {error}", "it stays in the old home")
+        return kept
 
-def _fill(home: Path, current: Learnt, snapshots: Mapping[str, Learnt]) -> Kept:
-    """The commit first: from then on the home is whole, and a snapshot more or less does not change what it knows."""
-    disk = Disk(home)
+
+def _on(fingerprint_of_base: str, learnt: Learnt) -> Learnt:
+    state = msgspec.structs.replace(learnt.state, base_fingerprint=fingerprint_of_base)
+    return msgspec.structs.replace(learnt, state=state)
+
+
+def _commit(disk: Disk, learnt: Learnt) -> Kept:
     store = _store(disk)
     store.open()
-    kept = store.commit(current.files, current.state, WHY, current.when)
-    for day, one in sorted(snapshots.items()):
-        # A snapshot is a copy of a generation: one is committed aside by the same Store, so that its manifest is right.
-        scratch = home / SCRATCH
-        durable.remove(disk, SCRATCH)
-        disk.mkdir(SCRATCH)
-        aside = _store(Disk(scratch))
-        aside.open()
-        made = aside.commit(one.files, one.state, WHY, one.when)
-        durable.write_directory(disk, f"{SNAPSHOTS}/{day}", durable.copy_files(disk, f"{SCRATCH}/{made.path}"))
-        durable.remove(disk, SCRATCH)
-    return kept
+    return store.commit(learnt.files, learnt.state, WHY, learnt.when)
+
+
+def _keep_snapshot(disk: Disk, day: str, learnt: Learnt) -> None:
+    """A snapshot is a copy of a generation: one is committed aside by the same Store, so that its manifest is right."""
+    durable.remove(disk, SCRATCH)
+    disk.mkdir(SCRATCH)
+    made = _commit(Disk(disk.real_path(SCRATCH)), learnt)
+    durable.write_directory(disk, f"{SNAPSHOTS}/{day}", durable.copy_files(disk, f"{SCRATCH}/{made.path}"))
+    durable.remove(disk, SCRATCH)
 
 
 def _store(disk: Disk) -> Store:
@@ -182,17 +210,17 @@ def _store(disk: Disk) -> Store:
     )
 
 
-def _copy_model(base: Base, disk: Disk) -> None:
-    """Into ``model/``; what was written is read back and compared."""
+def _copy_model(base: Base, disk: Disk) -> str:
+    """Into ``model/``; what was written is read back and compared. Returns the fingerprint of what is there now."""
     disk.mkdir("model")
-    for source in base.files:
-        name = f"model/{source.relative_to(base.folder).as_posix()}"
+    for file, source in sorted(base.files.items()):
+        name = f"model/{file}"
         durable.ensure_directory(disk, durable.parent_of(name))
         digest = blake3()
         handle = disk.create(name)
         try:
-            with source.open("rb") as file:
-                while piece := file.read(CHUNK_BYTES):
+            with source.open("rb") as opened:
+                while piece := opened.read(CHUNK_BYTES):
                     digest.update(piece)
                     disk.write(handle, piece)
             disk.fsync(handle)
@@ -200,10 +228,12 @@ def _copy_model(base: Base, disk: Disk) -> None:
             disk.close(handle)
         if durable.digest_of(disk, name) != f"blake3:{digest.hexdigest()}":
             raise OSError(5, "read back differently from what was written", name)
-    for folder in sorted({durable.parent_of(f"model/{path.relative_to(base.folder)}") for path in base.files}):
+    for folder in sorted({durable.parent_of(f"model/{file}") for file in base.files}):
         disk.fsync_dir(folder)
-    if fingerprint(disk.real_path("model")) != base.fingerprint:
+    found = fingerprint(disk.real_path("model"))
+    if found != base.fingerprint and not base.completed:
         raise OSError(5, "the model changed while it was copied", str(base.folder))
+    return found
 
 
 @contextlib.contextmanager

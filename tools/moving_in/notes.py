@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from runtime.errors import EXIT_FAILED, OperatorError
+from tools.commands.home import shown
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -22,7 +23,7 @@ class Problem(msgspec.Struct, frozen=True):
     todo: str
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.where}: {self.found}; expected {self.expected}\n    -> {self.todo}"
+        return f"{self.code}: {_safe(self.where)}: {_safe(self.found)}; expected {self.expected}\n    -> {_safe(self.todo)}"
 
 
 class NotTaken(msgspec.Struct, frozen=True):
@@ -33,7 +34,7 @@ class NotTaken(msgspec.Struct, frozen=True):
     todo: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.why}\n    -> {self.todo}"
+        return f"{_safe(self.where)}: {_safe(self.why)}\n    -> {_safe(self.todo)}"
 
 
 class Notes:
@@ -51,7 +52,7 @@ class Notes:
         self.not_taken.append(NotTaken(where, why, todo))
 
     def tell(self, words: str) -> None:
-        if words not in self.told:
+        if (words := _safe(words)) not in self.told:
             self.told.append(words)
 
     def raise_problems(self) -> None:
@@ -67,6 +68,11 @@ class Notes:
                 hint="nothing was written, and the old home is as it was; mend what is named and import again",
                 exit_code=EXIT_FAILED,
             )
+
+
+def _safe(text: str) -> str:
+    """What the old files say may hold anything: line by line as it may go to a terminal."""
+    return "\n    ".join(shown(line) for line in text.splitlines())
 
 
 def _listed(lines: Iterable[object]) -> str:

@@ -30,6 +30,7 @@ STATE = "trainer_state.json"
 # A generation is loaded with rank, alpha, rslora and targets alone, so that these two would be lost without a word.
 CHANGES_WHAT_IS_LOADED = {"alpha_pattern", "rank_pattern", "layers_to_transform", "exclude_modules"}
 PLAIN = (HARMLESS | HANDLED) - CHANGES_WHAT_IS_LOADED
+STEPS_MAX = 2**53
 RESTORE = "restore the file from a copy or from one of the snapshots"
 
 
@@ -124,12 +125,13 @@ def _read_weights(read: OldCheckpoint) -> None:
     except (UnreadableError, SafetensorError, OSError) as error:
         read.problem("NF-STATE-012", file, f"the adapter's weights cannot be read: {error}", "whole tensors", RESTORE)
         return
-    not_finite = sorted(name for name, tensor in found.items() if not tensor.isfinite().all())
+    weights = {name: tensor.float() for name, tensor in found.items()}
+    not_finite = sorted(name for name, tensor in weights.items() if not tensor.isfinite().all())
     if not_finite:
         what = f"{not_finite[0]} and {len(not_finite) - 1} more hold numbers that are not finite"
         read.problem("NF-STATE-012", file, what, "finite numbers", RESTORE)
         return
-    read.weights = {name: tensor.float() for name, tensor in found.items()}
+    read.weights = weights
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -150,7 +152,7 @@ def _read_counters(read: OldCheckpoint) -> None:
     if state is None:
         return
     steps, of_adapter = state.get("global_step"), state.get("adapter_step")
-    if type(steps) is not int or steps < 0:
+    if type(steps) is not int or not 0 <= steps <= STEPS_MAX:
         read.problem("NF-STATE-014", STATE, f"global_step is {steps!r}", expected, RESTORE)
         return
     if of_adapter is not None and (type(of_adapter) is not int or not 0 <= of_adapter <= steps):

@@ -95,6 +95,9 @@ class Turn(Protocol):
     def learns(self, engine: int) -> None:
         """It takes a step."""
 
+    def holds(self, weights: Weights | None) -> None:
+        """What is in it; ``None`` once it has stumbled and must be loaded anew."""
+
 
 class HashChainEngine:
     """``Engine`` without arithmetic.
@@ -132,6 +135,7 @@ class HashChainEngine:
             if weights.base != base:
                 raise EngineError("NF-MODEL-010", "the adapter was trained on another base")
             self._weights = weights
+        self._tell(self._weights)
         return EngineInfo("sim", "hash", "model", 1, 1, link("", self._disk.read(PRISTINE)), 1)
 
     def open_batch(self, path: str, cursor: Cursor, adapter_step: int) -> BatchPlan:
@@ -149,6 +153,7 @@ class HashChainEngine:
         self._stumble()
         examples = self._steps[self._next]
         if any(POISON in example for example in examples):
+            self._tell(None)
             raise EngineError("NF-TRAIN-010", "this example cannot be trained")
         self._next += 1
         if any(NOT_FINITE in example for example in examples):
@@ -157,6 +162,7 @@ class HashChainEngine:
             self._turn.learns(self._number)
         chain = train(self._weights.chain, examples)
         self._weights = Weights(chain, self._weights.base, self._weights.steps + 1)
+        self._tell(self._weights)
         return Step(1.0, 1.0, 1.0, len(examples))
 
     def evaluate(self) -> float | None:
@@ -172,6 +178,11 @@ class HashChainEngine:
     def unload(self) -> None:
         self._weights = Weights("", "", 0)
 
+    def _tell(self, weights: Weights | None) -> None:
+        if self._turn is not None:
+            self._turn.holds(weights)
+
     def _stumble(self) -> None:
         if self._trouble():
+            self._tell(None)
             raise EngineError("NF-TRAIN-011", "a hiccup of the device", transient=True)

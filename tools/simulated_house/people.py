@@ -27,6 +27,7 @@ Act = Literal[
     "take_back",
     "replace",
     "pause",
+    "hold",
     "resume",
     "consolidate",
     "restart",
@@ -35,7 +36,11 @@ Act = Literal[
 
 
 class Deed(msgspec.Struct, frozen=True):
-    """One thing somebody does ``at`` so many seconds from the beginning. ``seconds`` is a clock jump's size."""
+    """One thing somebody does ``at`` so many seconds from the beginning. ``seconds`` is a clock jump's size.
+
+    With ``after``, the name of a message, it is done ``seconds`` after the next such announcement from then on, for the
+    moments that matter are short and chance seldom meets them.
+    """
 
     at: float
     act: Act
@@ -43,6 +48,7 @@ class Deed(msgspec.Struct, frozen=True):
     data: bytes = b""
     seconds: float = 0.0
     group: int = 0
+    after: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -134,6 +140,24 @@ class _Planner:
             seconds = chance.choice((-7200.0, -1800.0, -60.0, 90.0, 5400.0, 26 * HOUR))
             self.add(Deed(chance.uniform(0.0, length), "jump", seconds=seconds))
 
+    def watched(self) -> None:
+        """Somebody looks at what is announced, and does something about it at once."""
+        chance = self.chance
+        for _ in range(chance.choice((0, 0, 1, 2, 4))):
+            act: Act = chance.choice(("restart", "restart", "consolidate", "hold"))
+            after = chance.choice(("BatchStarted", "BatchStarted", "BatchTrained", "BatchFiled"))
+            seconds = chance.choice((0.0, 1.0, 1.0, 20.0)) * chance.random()
+            self.add(Deed(chance.uniform(0.0, 0.8 * self.length), act, seconds=seconds, after=after))
+
+    def heap(self) -> None:
+        """Several files at once: more than are claimed ahead."""
+        chance = self.chance
+        if chance.random() < 0.25:
+            at = chance.uniform(0.0, 0.8 * self.length)
+            for number in range(chance.randint(4, 8)):
+                mark, data = self._content()
+                self.add(Deed(at + number / 4, "drop", f"{mark}.jsonl", data))
+
 
 def make_plan(seed: int, days: float) -> Plan:
     """Draw a plan."""
@@ -141,6 +165,8 @@ def make_plan(seed: int, days: float) -> Plan:
     for _ in range(max(2, round(days * planner.chance.randint(3, 7)))):
         planner.file()
     planner.wishes()
+    planner.watched()
+    planner.heap()
     return Plan(tuple(sorted(planner.deeds, key=lambda deed: deed.at)), planner.contents)
 
 

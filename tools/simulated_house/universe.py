@@ -7,6 +7,8 @@ must get its outcome before the horizon.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import re
 from collections import Counter
@@ -14,7 +16,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from actors.checkpointer.actor import CheckpointerSettings
 from actors.consolidator.merger import Merger
+from actors.inbox_watcher.actor import InboxWatcherSettings
 from actors.trainer.engine import Engine
 from messages import ConsolidateNow, InboxChanged, PauseTraining, ResumeTraining
 from runtime import Branch, Child, MailboxSpec, OperatorError, durable
@@ -28,6 +32,7 @@ from runtime.trace_files import encode
 from tools.house import SECTIONS, house, silent_parts
 from tools.simulated_house.checkers import Evidence, house_checkers
 from tools.simulated_house.checkers.files import TRANSIENT
+from tools.simulated_house.checkers.retention import Limits
 from tools.simulated_house.checkers.training import OneEngine, Witness
 from tools.simulated_house.engine import PRISTINE, HashChainEngine
 from tools.simulated_house.merger import SimMerger
@@ -36,10 +41,17 @@ from tools.simulated_house.people import DAY, HOUR, Deed, make_plan
 CALM_FROM = 0.9
 HORIZON = 8 * HOUR
 """Virtual time after the plan's end in which everything dropped must have its outcome."""
+QUIET_SECONDS = 700.0
+"""Longer than any of the intervals below after which something that was put off is done."""
 LIVES_A_DAY_MAX = 60
+HELD_SECONDS = 1200.0
+"""How long somebody holds training who holds it because of what was just announced."""
 AGAIN_SECONDS = 600.0
 """After so long a person tries again to put a file on a disk that was full."""
 CLIMATE = Climate(
+    cut_after=150.0,
+    io=0.004,
+    crash=0.0015,
     aims=(
         "state/HEAD",
         "state/generations",
@@ -51,6 +63,30 @@ CLIMATE = Climate(
         "snapshots",
         "current_model",
         "consolidated_models",
+    ),
+    crash_aims=(
+        "AdapterBegun",
+        "BatchAccepted",
+        "BatchClaimed",
+        "BatchExhausted",
+        "BatchFailed",
+        "BatchFiled",
+        "BatchOpened",
+        "BatchRejected",
+        "BatchTrained",
+        "BatchesWanted",
+        "BeginAdapter",
+        "CommitGeneration",
+        "CommitNight",
+        "EngineLoaded",
+        "GenerationCommitted",
+        "InboxChanged",
+        "InboxSurveyed",
+        "NightClosed",
+        "StateWanted",
+        "StepsTaken",
+        "TrainingIdle",
+        "YieldTrainer",
     ),
     others={"engine": 0.01, "merge": 0.2},
 )
@@ -135,9 +171,10 @@ class Universe:
             self._live_plan,
             seconds=CALM_FROM * days * DAY,
             horizon_seconds=(1 - CALM_FROM) * days * DAY + HORIZON + HOUR,
+            quiet_seconds=QUIET_SECONDS,
             climate=CLIMATE,
             faults=given,
-            checkers=house_checkers(self._evidence),
+            checkers=house_checkers(self._evidence, _limits(_config())),
             commit_path="state/HEAD",
             between=self._between,
             excuse=self._excused,
@@ -174,7 +211,7 @@ class Universe:
 
     def _tree(self, life: Life) -> Branch:
         chance = life.random("engine")
-        engines = OneEngine(life.violate)
+        engines = OneEngine(self._evidence, lambda: life.seconds, life.violate)
 
         def engine() -> Engine:
             return HashChainEngine(life.disk, chance, lambda: life.unlucky("engine"), engines)
@@ -183,10 +220,12 @@ class Universe:
             return SimMerger(life.disk, life.workers, chance, lambda: life.unlucky("merge"))
 
         self._evidence.in_training = ""
+        self._evidence.weights = None
+        self._evidence.paused_at = None
         witness = Child(
             "witness",
             Witness,
-            make=lambda: Witness(self._evidence, life.violate),
+            make=lambda: Witness(self._evidence, life.disk, life.violate),
             mailbox=MailboxSpec(100_000),
         )
         return house(_config(), silent_parts(engine, merger), extra=(witness, *self._extra))
@@ -203,14 +242,20 @@ class Universe:
         notes = self._evidence
         await life.sleep(1.0)
         if notes.paused:
+            notes.paused_at = life.seconds
             await life.system.send(PauseTraining())
         while notes.deeds:
             deed = notes.deeds[0]
-            await life.sleep_until(deed.at)
+            if deed.at > life.seconds:
+                await self._wait(deed.at - life.seconds, life)
+                continue  # an announcement may have brought another deed forward
             notes.deeds.pop(0)
-            if deed.act == "restart":
+            if deed.after:
+                notes.awaited.append(deed)
+            elif deed.act == "restart":
                 return False
-            await self._do(deed, life)
+            else:
+                await self._do(deed, life)
         await life.sleep_until(self.days * DAY)
         give_up_at = life.seconds + HORIZON
         while not (self._all_filed(life) and all(cell.state in AT_REST for cell in life.system.cells.values())):
@@ -221,6 +266,24 @@ class Universe:
                 raise Violation(why)
             await life.sleep(60.0)
         return True
+
+    async def _wait(self, seconds: float, life: Life) -> None:
+        """Until then, or until something is announced that somebody waited for."""
+        heard = asyncio.Event()
+
+        def announced(kind: str) -> None:
+            notes = self._evidence
+            due = [deed for deed in notes.awaited if deed.after == kind]
+            if due:
+                notes.awaited = [deed for deed in notes.awaited if deed.after != kind]
+                now = [msgspec.structs.replace(deed, at=life.seconds + deed.seconds, after="") for deed in due]
+                notes.deeds = sorted([*now, *notes.deeds], key=lambda one: one.at)
+                heard.set()
+
+        self._evidence.announced = announced
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await heard.wait()
 
     def _all_filed(self, life: Life) -> bool:
         waiting = [name for name in life.disk.listdir("inbox") if name.endswith(".jsonl")]
@@ -244,14 +307,20 @@ class Universe:
             case "take_back":
                 self._take_back(deed.name, life)
             case "pause":
-                notes.paused = True
+                notes.paused, notes.paused_at = True, life.seconds
+                await system.send(PauseTraining())
+            case "hold":
+                notes.paused, notes.paused_at = True, life.seconds
+                notes.deeds.append(Deed(life.seconds + HELD_SECONDS, "resume"))
+                notes.deeds.sort(key=lambda one: one.at)
                 await system.send(PauseTraining())
             case "resume":
-                notes.paused = False
+                notes.paused, notes.paused_at = False, None
                 await system.send(ResumeTraining())
             case "consolidate":
                 await system.send(ConsolidateNow())
             case "jump":
+                notes.jumped = True
                 life.jump_clock(deed.seconds)
 
     def _put(self, deed: Deed, life: Life) -> None:
@@ -330,6 +399,12 @@ _HIDDEN = {
 def place(path: str) -> str:
     """A path in a home without what people and the calendar put into it."""
     return _HIDDEN.get(path) or plain(_FILES.sub("FILE.jsonl", path))
+
+
+def _limits(config: Composed) -> Limits:
+    keeps = config.take("checkpointer", CheckpointerSettings)
+    claims = config.take("inbox_watcher", InboxWatcherSettings).claims_max
+    return Limits(keeps.keep_generations, keeps.keep_snapshots, keeps.keep_nights, claims)
 
 
 def _config() -> Composed:

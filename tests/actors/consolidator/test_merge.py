@@ -267,7 +267,7 @@ def test_refuses_to_write_where_something_is(tmp_path: Path) -> None:
     check_refused(base, adapter, base, "NF-MERGE-013", "exists", begun=True)
 
 
-def test_verification_finds_every_single_flipped_bit(tmp_path: Path) -> None:
+def test_n10_verification_finds_every_single_flipped_bit(tmp_path: Path) -> None:
     base = make_llama(tmp_path / "base", torch.bfloat16)
     adapter = make_adapter(base, tmp_path / "adapter")
     merge(base, [adapter], tmp_path / "out")
@@ -296,7 +296,7 @@ def test_verification_finds_every_single_flipped_bit(tmp_path: Path) -> None:
         verify_tensors(base, [adapter], tmp_path / "out")
 
 
-def test_verification_does_not_repeat_an_error_of_the_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_n10_verification_does_not_repeat_an_error_of_the_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The formula computed anew shares the merge's code; the float64 sample does not, and must find its bugs."""
     base = make_llama(tmp_path / "base", torch.bfloat16)
     adapter = make_adapter(base, tmp_path / "adapter")
@@ -313,7 +313,7 @@ def test_verification_does_not_repeat_an_error_of_the_merge(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_answers_are_those_of_the_last_base_with_its_adapter(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_n10_answers_are_those_of_the_last_base_with_its_adapter(tmp_path: Path, dtype: torch.dtype) -> None:
     base = make_llama(tmp_path / "base", dtype)
     first, second = (make_adapter(base, tmp_path / f"a{n}", seed=n, size=0.15) for n in (1, 2))
     merge(base, [first], tmp_path / "night1")
@@ -326,7 +326,7 @@ def test_answers_are_those_of_the_last_base_with_its_adapter(tmp_path: Path, dty
         assert caught.value.code == "NF-MERGE-031"
 
 
-def test_a_merged_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+def test_n10_a_merged_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     base = make_llama(tmp_path / "base")
     adapter = make_adapter(base, tmp_path / "adapter")
     merge(base, [adapter], tmp_path / "out")

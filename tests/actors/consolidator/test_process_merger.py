@@ -99,7 +99,7 @@ async def test_a_refusal_leaves_nothing_behind(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base"]
 
 
-async def test_time_out_kills_the_child_with_its_children(tmp_path: Path) -> None:
+async def test_n7_time_out_kills_the_child_with_its_children(tmp_path: Path) -> None:
     refused = await merger_of(tmp_path, STAND_IN + "time.sleep(300)", timeout_seconds=1.5).merge(REQUEST)
     assert isinstance(refused, MergeRefused)
     assert refused.code == "NF-MERGE-001"
@@ -108,14 +108,14 @@ async def test_time_out_kills_the_child_with_its_children(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-async def test_children_that_outlive_the_child_are_killed_at_the_time_out(tmp_path: Path) -> None:
+async def test_n7_children_that_outlive_the_child_are_killed_at_the_time_out(tmp_path: Path) -> None:
     refused = await merger_of(tmp_path, STAND_IN, timeout_seconds=1.5).merge(REQUEST)
     assert isinstance(refused, MergeRefused)
     assert refused.code == "NF-MERGE-001"
     await both_end(tmp_path)
 
 
-async def test_cancelling_kills_the_child_and_removes_what_it_wrote(tmp_path: Path) -> None:
+async def test_n6_cancelling_kills_the_child_and_removes_what_it_wrote(tmp_path: Path) -> None:
     night = asyncio.create_task(merger_of(tmp_path, STAND_IN + "time.sleep(300)").merge(REQUEST))
     await soon((tmp_path / "pids").exists)
     assert (tmp_path / "out/deep/half").exists()
@@ -167,7 +167,7 @@ def test_a_base_that_cannot_be_merged_still_has_a_forecast(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
+def test_n2_the_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
     """The daemon is killed with -9 in the middle of a night: the merge may not go on writing on its own."""
     fifo = str(tmp_path / "fifo")
     os.mkfifo(fifo)  # The child stands here, having made its promises, for nobody ever writes.

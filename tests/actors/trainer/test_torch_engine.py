@@ -198,7 +198,7 @@ def test_the_learning_rate_warms_up_with_the_adapter_and_stays(engines: Any) -> 
     assert rates == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.01])
 
 
-def test_a_step_that_is_not_finite_changes_no_weight(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_t6_a_step_that_is_not_finite_changes_no_weight(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from actors.trainer import loss, torch_engine
 
     engine = engines()
@@ -216,7 +216,7 @@ def test_a_step_that_is_not_finite_changes_no_weight(engines: Any, monkeypatch: 
     assert engine.step(2).skipped == ""
 
 
-def test_out_of_memory_finishes_the_same_step_in_pieces(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_t4_out_of_memory_finishes_the_same_step_in_pieces(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from actors.trainer import loss, torch_engine
@@ -240,7 +240,7 @@ def test_out_of_memory_finishes_the_same_step_in_pieces(engines: Any, monkeypatc
     assert step.grad_norm == pytest.approx(expected.grad_norm, rel=1e-4)
 
 
-def test_out_of_memory_with_one_example_is_told(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_t4_out_of_memory_with_one_example_is_told(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from actors.trainer import torch_engine
 
     def no_memory(*_given: Any) -> Any:
@@ -254,7 +254,7 @@ def test_out_of_memory_with_one_example_is_told(engines: Any, monkeypatch: pytes
     assert raised.value.code == "NF-TRAIN-004"
 
 
-def test_a_failing_device_is_worth_another_try(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_t5_a_failing_device_is_worth_another_try(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from actors.trainer import torch_engine
 
     def fail(*_given: Any) -> Any:
@@ -269,7 +269,7 @@ def test_a_failing_device_is_worth_another_try(engines: Any, monkeypatch: pytest
     assert raised.value.transient
 
 
-def test_what_is_not_finite_is_never_saved(engines: Any) -> None:
+def test_t6_what_is_not_finite_is_never_saved(engines: Any) -> None:
     import torch
 
     engine = engines()
@@ -282,7 +282,7 @@ def test_what_is_not_finite_is_never_saved(engines: Any) -> None:
 
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "optimizer.safetensors"])
 @pytest.mark.parametrize("damage", ["missing", "unknown", "shape", "nan", "torn", "gone"])
-def test_loading_is_all_or_refuse(home: Path, engines: Any, file: str, damage: str) -> None:
+def test_b7_loading_is_all_or_refuse(home: Path, engines: Any, file: str, damage: str) -> None:
     import torch
     from safetensors.torch import load, save
 
@@ -312,7 +312,7 @@ def test_a_changed_rank_is_for_the_next_adapter(home: Path, engines: Any) -> Non
     assert engines(changed(FAST, rank=16), STATE, path).snapshot() == files
 
 
-def test_another_base_is_refused(engines: Any) -> None:
+def test_t10_another_base_is_refused(engines: Any) -> None:
     with pytest.raises(EngineError) as raised:
         engines(FAST, msgspec.structs.replace(STATE, base_fingerprint="blake3:other"))
     assert raised.value.code == "NF-MODEL-010"
@@ -330,7 +330,7 @@ def test_a_resumed_batch_keeps_its_epochs(engines: Any) -> None:
     assert engine.open_batch("batch.jsonl", cursor(3, 40, 20), 3).steps == 40
 
 
-def test_lines_without_a_trained_token_are_told_and_not_trained(home: Path, engines: Any) -> None:
+def test_f3_lines_without_a_trained_token_are_told_and_not_trained(home: Path, engines: Any) -> None:
     silent = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "no", "weight": 0}]}
     engine = engines()
     write_lines(home, [{"prompt": "Two and two is", "completion": " four."}, {"text": "Four it is."}])
@@ -411,7 +411,7 @@ def test_targets_that_match_nothing_are_told(engines: Any) -> None:
     assert raised.value.code == "NF-MODEL-007"
 
 
-def test_the_fingerprint_sees_weights_config_and_tokenizer(tmp_path: Path, tiny_model: Path) -> None:
+def test_t10_the_fingerprint_sees_weights_config_and_tokenizer(tmp_path: Path, tiny_model: Path) -> None:
     from actors.trainer.base_model import fingerprint
 
     seen = {fingerprint(tiny_model)}

@@ -95,6 +95,7 @@ def test_formats_may_change_between_blocks(check: Check) -> None:
     ids=["not JSON", "not UTF-8", "NUL", "BOM", "deep", "deep in an own key"],
 )
 @pytest.mark.parametrize("before", [0, 3, 5000])
+@pytest.mark.real
 def test_f1_what_is_not_json_text_is_named_with_its_line(
     check: Check, line: bytes, error: LineError, before: int
 ) -> None:
@@ -104,6 +105,7 @@ def test_f1_what_is_not_json_text_is_named_with_its_line(
     assert (found.lines, found.examples, found.bad_lines, found.error_count) == (before + 2, before + 1, 1, 1)
 
 
+@pytest.mark.real
 def test_f1_a_mark_at_the_beginning_and_crlf_are_let_be(check: Check) -> None:
     content = b"\xef\xbb\xbf" + b'{"text":"a"}\r\n\r\n{"text":"b"}\r\n'
     found = check(content)
@@ -111,6 +113,7 @@ def test_f1_a_mark_at_the_beginning_and_crlf_are_let_be(check: Check) -> None:
     assert found.digest == f"blake3:{blake3.blake3(content).hexdigest()}"
 
 
+@pytest.mark.real
 def test_f1_the_first_twenty_findings_are_listed_and_all_are_counted(check: Check) -> None:
     content = "".join(f"{CHAT % number}\n\nbad {number}\n" for number in range(1000))
     found = check(content)
@@ -154,6 +157,7 @@ def test_memory_does_not_grow_with_the_file() -> None:
     assert peak_of(200) - peak_of(20) < 180 * 700 * 8 * 1.5
 
 
+@pytest.mark.real
 def test_f1_a_line_longer_than_the_config_allows_is_refused_wherever_it_lies(check: Check) -> None:
     found = check('{"text":"a"}\n{"text":"' + "x" * 1020 + '"}\n{"text":"b"}\n', max_line_bytes=1024)
     assert found.errors == (LineError(2, "$", "a line of at most 1024 bytes", "1031 bytes"),)
@@ -161,6 +165,7 @@ def test_f1_a_line_longer_than_the_config_allows_is_refused_wherever_it_lies(che
     assert check('{"text":"' + "x" * (1024 - len('{"text":""}')) + '"}', max_line_bytes=1024).error_count == 0
 
 
+@pytest.mark.real
 def test_f2_wrong_and_missing_fields_are_named_among_good_lines(check: Check) -> None:
     good = "".join(CHAT % number + "\n" for number in range(3))
     bad = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": 5}]}
@@ -173,12 +178,14 @@ def test_f2_wrong_and_missing_fields_are_named_among_good_lines(check: Check) ->
 
 
 @pytest.mark.parametrize(("content", "lines"), [(b"", 0), (b"\n", 1), (b"\n  \r\n\t\n", 3), (b"\xef\xbb\xbf", 0)])
+@pytest.mark.real
 def test_f3_a_file_without_examples_is_told_by_its_counts(check: Check, content: bytes, lines: int) -> None:
     found = check(content)
     assert (found.lines, found.examples, found.error_count, found.duplicates) == (lines, 0, 0, 0)
     assert found.size_bytes == len(content)
 
 
+@pytest.mark.real
 def test_f3_no_line_that_may_be_trained(check: Check) -> None:
     found = check('{"messages":[{"role":"assistant","content":"x","weight":0}]}\n')
     assert (found.examples, found.error_count) == (0, 1)

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runtime.simulation.deliveries import DeliveriesKeepTheirOrder, NoMessageVanishes
 from runtime.simulation.trial import Checker, Violation
+from tools.simulated_house.checkers.arrival import FilesAreTakenInOrder
+from tools.simulated_house.checkers.events import EachEventIsWrittenOnce
 from tools.simulated_house.checkers.evidence import Evidence, read_head
 from tools.simulated_house.checkers.files import EachFileIsInOnePlace, EverythingHasItsOutcome
 from tools.simulated_house.checkers.head import HeadAlwaysLoads
 from tools.simulated_house.checkers.learning import EachCommitGoesOn, LearningIsExact
 from tools.simulated_house.checkers.ledger import AnnouncedIsDurable, LedgerOnlyGrows, OneNightADate
 from tools.simulated_house.checkers.leftovers import NoLeftovers
+from tools.simulated_house.checkers.nights import NightsComeWhenTheyAreOwed
+from tools.simulated_house.checkers.pauses import APauseHolds
+from tools.simulated_house.checkers.retention import (
+    CurrentModelIsInForce,
+    Limits,
+    SnapshotsAreSound,
+    TheInboxIsTheQueue,
+    WhatHeadNamesIsLeftAlone,
+    WhatMayBeGoneBackToIsKept,
+)
 from tools.simulated_house.checkers.status import StatusIsTrue
+from tools.simulated_house.checkers.stopping import WhatWasLearntIsCommittedAtAStop
 from tools.simulated_house.checkers.writers import OneWriterPerFile
 
 __all__ = ["Evidence", "Violation", "house_checkers", "read_head"]
 
 
-def house_checkers(evidence: Evidence) -> Sequence[Checker]:
+LATEST = ("TrainingProgress", "DiskMeasured", "InboxSurveyed")
+"""Of these a newer one takes the place of one that waits."""
+
+
+def house_checkers(evidence: Evidence, limits: Limits) -> Sequence[Checker]:
     """Fresh checkers for one universe."""
     return (
         HeadAlwaysLoads(),
@@ -27,8 +45,20 @@ def house_checkers(evidence: Evidence) -> Sequence[Checker]:
         EachFileIsInOnePlace(evidence),
         EachCommitGoesOn(evidence),
         EverythingHasItsOutcome(evidence),
-        LearningIsExact(),
+        LearningIsExact(evidence),
         OneWriterPerFile(),
         StatusIsTrue(evidence),
         NoLeftovers(),
+        WhatMayBeGoneBackToIsKept(limits),
+        SnapshotsAreSound(limits),
+        CurrentModelIsInForce(),
+        WhatHeadNamesIsLeftAlone(),
+        TheInboxIsTheQueue(limits),
+        FilesAreTakenInOrder(evidence),
+        WhatWasLearntIsCommittedAtAStop(evidence),
+        APauseHolds(evidence),
+        NightsComeWhenTheyAreOwed(evidence),
+        EachEventIsWrittenOnce(),
+        DeliveriesKeepTheirOrder(latest=LATEST),
+        NoMessageVanishes(latest=LATEST),
     )

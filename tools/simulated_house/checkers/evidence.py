@@ -7,9 +7,11 @@ chain arithmetic of the simulated engine.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from actors.checkpointer.head import HEAD_PATH, Head, decode
 from runtime.disk import DiskPort
+from tools.simulated_house.engine import Weights
 from tools.simulated_house.people import Deed, Plan
 
 PLACES = ("inbox", "state/batches", "trained", "rejected", "failed")
@@ -24,7 +26,12 @@ class Evidence:
         arrived: how many files of each mark are in the house: dropped, and not taken back or replaced since.
         uploading: names of what is being uploaded, with what of it has arrived.
         deeds: what people still have to do.
+        awaited: what they do as soon as something is announced; ``announced`` is told of it.
+        weights, stepped_at: what the engine holds, ``None`` where it is not to be trusted; when it took its last step.
+        paused_at: when a person said to hold, as long as that stands, or the life began since.
+        jumped: was a clock ever set?
         generation, ledger: the newest announced as committed.
+        learnt: batches that ended, in the order in which commits first told of it.
         in_training: the batch that was announced as begun and not yet as ended; ``""`` if there is none.
     """
 
@@ -32,13 +39,24 @@ class Evidence:
         self.contents = plan.contents
         self.marks = {data: mark for mark, data in plan.contents.items()}
         self.deeds: list[Deed] = list(plan.deeds)
+        self.awaited: list[Deed] = []
+        self.announced: Callable[[str], None] = _nobody_waits
         self.arrived: Counter[str] = Counter()
         self.uploading: dict[str, bytes] = {}
         self.paused = False
         self.generation = 0
         self.ledger: tuple[str, ...] = ()
+        self.learnt: list[str] = []
+        self.weights: Weights | None = None
+        self.stepped_at = 0.0
+        self.paused_at: float | None = None
+        self.jumped = False
         self.in_training = ""
         self.counts: Counter[str] = Counter()
+
+
+def _nobody_waits(_: str) -> None:
+    """Between two lives nobody hears what is announced."""
 
 
 def read_head(disk: DiskPort) -> Head | None:

@@ -28,6 +28,9 @@ from tools.simulated_house.engine import (
     train,
 )
 
+ORDER_SECONDS = 3600.0
+"""So long after the last trouble nothing overtakes any more."""
+
 
 class Learnt(msgspec.Struct, frozen=True):
     """What one generation holds."""
@@ -44,6 +47,7 @@ class EachCommitGoesOn:
 
     def __init__(self, evidence: Evidence) -> None:
         self._files = {durable.digest_of_bytes(data): data for data in evidence.contents.values()}
+        self._evidence = evidence
         self._last: Learnt | None = None
         self._generation = 0
 
@@ -55,12 +59,27 @@ class EachCommitGoesOn:
         if trial.moment == "commit" and head.generation == self._generation:
             return
         found = _learnt(trial.disk, head.in_force)
+        self._note_order(trial, found)
         if trial.moment == "commit" and self._last is not None:
             if head.in_force.ledger and found.state.adapter_id != self._last.state.adapter_id:
                 self._check_night(trial.disk, head, found)
             else:
                 self._check_steps(self._last, found)
         self._last, self._generation = found, head.generation
+
+    def _note_order(self, trial: Trial, found: Learnt) -> None:
+        """Batches are learnt in the order of their numbers, unless who trains or announces them has just crashed."""
+        learnt = self._evidence.learnt
+        known = {outcome.batch for outcome in self._last.state.unfiled} if self._last is not None else set()
+        for outcome in found.state.unfiled:
+            if outcome.batch in known:
+                continue
+            if outcome.batch in learnt:  # a power cut had taken it back
+                learnt.remove(outcome.batch)
+            later = [batch for batch in learnt if int(batch) > int(outcome.batch)]
+            learnt.append(outcome.batch)
+            if later and trial.moment == "commit" and trial.undisturbed_for(ORDER_SECONDS):
+                raise Violation(f"batch {outcome.batch} was learnt after {', '.join(later)}")
 
     def _check_night(self, disk: DiskPort, head: Head, found: Learnt) -> None:
         chains = [_chain_of(disk, delta) for delta in head.deltas_in_force()]
@@ -115,10 +134,13 @@ def _chain_of(disk: DiskPort, delta: Delta) -> str:
 
 
 class LearningIsExact:
-    """The weights follow from receipts and reports, the files beside them and the ledger, in the order of batches."""
+    """The weights follow from receipts and reports, the files beside them and the ledger, in the order of learning."""
 
     promise = "no step is skipped or repeated"
     when: tuple[Moment, ...] = ("end",)
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
 
     def check(self, trial: Trial) -> None:
         disk = trial.disk
@@ -131,7 +153,8 @@ class LearningIsExact:
         if found.state.cursor is not None:
             raise Violation(f"batch {found.state.cursor.batch} is still open")
         learner = _Undisturbed(disk.read(PRISTINE).decode(), list(head.deltas_in_force()), found.state.seed)
-        for data, counted in _outcomes(disk):
+        place = {batch: number for number, batch in enumerate(self._evidence.learnt)}
+        for _, data, counted in sorted(_outcomes(disk), key=lambda outcome: place.get(outcome[0], len(place))):
             learner.train(data, counted)
         learner.end()
         if learner.step != found.state.global_step:
@@ -182,9 +205,9 @@ class _Undisturbed:
             self.chain = fresh(self.base, f"a{len(self._folded) + 1:04d}", self._seed)
 
 
-def _outcomes(disk: SimDisk) -> list[tuple[bytes, int]]:
-    """(content, steps counted) of every file that reached the engine, in order of the batches' numbers."""
-    found: list[tuple[int, bytes, int]] = []
+def _outcomes(disk: SimDisk) -> list[tuple[str, bytes, int]]:
+    """(batch, content, steps counted) of every file that reached the engine, in order of the batches' numbers."""
+    found: list[tuple[str, bytes, int]] = []
     tree = disk.tree()
     for path, paper in tree.items():
         if not isinstance(paper, bytes):
@@ -192,11 +215,11 @@ def _outcomes(disk: SimDisk) -> list[tuple[bytes, int]]:
         if path.startswith("trained/") and path.endswith(".receipt.json"):
             receipt = msgspec.json.decode(paper, type=Receipt)
             counted = receipt.last_global_step - receipt.first_global_step + 1
-            found.append((int(receipt.batch), _beside(tree, path, ".receipt.json"), counted))
+            found.append((receipt.batch, _beside(tree, path, ".receipt.json"), counted))
         elif path.startswith("failed/") and path.endswith(".report.json"):
             report = msgspec.json.decode(paper, type=Report)
-            found.append((int(report.batch), _beside(tree, path, ".report.json"), report.steps_kept))
-    return [(data, counted) for _, data, counted in sorted(found, key=lambda entry: entry[0])]
+            found.append((report.batch, _beside(tree, path, ".report.json"), report.steps_kept))
+    return sorted(found, key=lambda entry: int(entry[0]))
 
 
 def _beside(tree: Mapping[str, bytes | str | None], paper: str, ending: str) -> bytes:

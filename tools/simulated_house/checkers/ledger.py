@@ -57,6 +57,8 @@ class AnnouncedIsDurable:
         # A night whose announcement was lost with the power may stand before one that was announced.
         if tuple(night for night in nights if night in evidence.ledger) != evidence.ledger:
             raise Violation(f"the nights {evidence.ledger} were announced, and the ledger is {nights}")
-        # A commit may have come through whose announcement did not; from now on it must stay.
-        evidence.generation = max(evidence.generation, stands)
-        evidence.ledger = nights
+        if trial.ending != "kill":
+            # A commit may have come through whose announcement did not; from now on it must stay. What a killed life
+            # had shown may still be taken back, until the next one speaks of it.
+            evidence.generation = max(evidence.generation, stands)
+            evidence.ledger = nights

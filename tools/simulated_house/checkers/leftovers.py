@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from actors.checkpointer.head import DELTAS, GENERATIONS
+from actors.checkpointer.head import DELTAS, GENERATIONS, SNAPSHOTS
 from runtime import durable
 from runtime.simulation.trial import Moment, Trial, Violation
 from tools.simulated_house.checkers.evidence import read_head
 
+RETRIED_SECONDS = 3700.0
+"""Twice as long as it takes until a delete that failed is tried again."""
 MODELS = "consolidated_models"
 BATCHES = "state/batches"
 
 
 class NoLeftovers:
-    """Asked once, at the end: what a life could not clean up, the next start does."""
+    """Asked at the end, for what a life could not clean up the next start does; and long after the last trouble."""
 
     promise = "no leftovers"
-    when: tuple[Moment, ...] = ("end",)
+    when: tuple[Moment, ...] = ("quiet", "end")
 
     def check(self, trial: Trial) -> None:
+        if trial.moment == "quiet" and not trial.undisturbed_for(RETRIED_SECONDS):
+            return
         head = read_head(trial.disk)
         reached = {kept.path for kept in head.kept} | {delta.path for delta in head.deltas} if head else set()
         models = set(head.models_needed()) if head else set()
         for path in trial.disk.tree():
             folder, _, name = path.rpartition("/")
+            if trial.moment == "quiet" and folder not in (GENERATIONS, DELTAS, SNAPSHOTS):
+                continue
             if durable.is_leftover(name):
                 raise Violation(f"{path} was left behind")
             if folder in (GENERATIONS, DELTAS) and path not in reached:

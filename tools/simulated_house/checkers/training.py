@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from messages import BatchFailed, BatchStarted, BatchTrained, GenerationCommitted, NightCommitted, TrainerReady
+from messages import (
+    BatchFailed,
+    BatchFiled,
+    BatchStarted,
+    BatchTrained,
+    GenerationCommitted,
+    NightCommitted,
+    TrainerReady,
+    TrainingPaused,
+)
 from runtime import Actor, on
-from tools.simulated_house.checkers.evidence import Evidence
+from runtime.disk import DiskPort
+from tools.simulated_house.checkers.evidence import Evidence, read_head
+from tools.simulated_house.engine import Weights
 
 PROMISE = "one batch in training"
 
@@ -17,8 +28,9 @@ class Witness(Actor):
     ``violate`` ends the universe: what a handler raises would only be its actor's crash.
     """
 
-    def __init__(self, evidence: Evidence, violate: Callable[[str, str], None]) -> None:
+    def __init__(self, evidence: Evidence, disk: DiskPort, violate: Callable[[str, str], None]) -> None:
         self._evidence = evidence
+        self._disk = disk
         self._violate = violate
 
     @on
@@ -33,9 +45,19 @@ class Witness(Actor):
         evidence.counts["nights"] += 1
 
     @on
-    async def loaded(self, _: TrainerReady) -> None:
+    async def loaded(self, ready: TrainerReady) -> None:
         """The Trainer has begun anew from what is in force: whatever it had in hand, it has let go."""
         self._evidence.in_training = ""
+        # What is built on must stay, whoever committed it.
+        self._evidence.generation = max(self._evidence.generation, ready.generation)
+
+    @on
+    async def paused(self, told: TrainingPaused) -> None:
+        """Whoever hears this may take the power away."""
+        head = read_head(self._disk)
+        stands = head.in_force.global_step if head is not None else 0
+        if stands < told.global_step:
+            self._violate("a pause holds", f"paused at step {told.global_step}, and step {stands} is in force")
 
     @on
     async def started(self, batch: BatchStarted) -> None:
@@ -43,18 +65,27 @@ class Witness(Actor):
         if in_training not in ("", batch.batch):
             self._violate(PROMISE, f"batch {batch.batch} began while {in_training} was in training")
         self._evidence.in_training = batch.batch
+        self._evidence.announced("BatchStarted")
+
+    @on
+    async def filed(self, _: BatchFiled) -> None:
+        """A file is in its last place."""
+        self._evidence.announced("BatchFiled")
 
     @on
     async def ended(self, batch: BatchTrained | BatchFailed) -> None:
         if self._evidence.in_training == batch.batch:
             self._evidence.in_training = ""
             self._evidence.counts["batches"] += 1
+        self._evidence.announced("BatchTrained")
 
 
 class OneEngine:
     """Each engine of a life tells when it loads and when it learns; only the one that loaded last may learn."""
 
-    def __init__(self, violate: Callable[[str, str], None]) -> None:
+    def __init__(self, evidence: Evidence, now: Callable[[], float], violate: Callable[[str, str], None]) -> None:
+        self._evidence = evidence
+        self._now = now
         self._violate = violate
         self._engines = 0
         self._loaded = 0
@@ -74,3 +105,8 @@ class OneEngine:
         """It takes a step."""
         if engine != self._loaded:
             self._violate(PROMISE, f"engine {engine} learns although engine {self._loaded} has taken its place")
+        self._evidence.stepped_at = self._now()
+
+    def holds(self, weights: Weights | None) -> None:
+        """What is in the engine; ``None`` once it has stumbled and must be loaded anew."""
+        self._evidence.weights = weights

@@ -1,0 +1,161 @@
+"""The undisturbed run, which says what points there are and what the script comes to; and one case beside it.
+
+In a work folder: ``model``, ``reference/STAGE`` (the home and its journal as each stage begins), ``reference.json``
+and ``results.jsonl``, one line for each finished case. A work folder belongs to one state of the sources: with another,
+what was found before says nothing, and it is begun anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from tools.crash_matrix.faulty_disk import Strike
+from tools.crash_matrix.outcome import difference, leftovers, outcome
+from tools.crash_matrix.points import Fault, Places, Point
+from tools.crash_matrix.script import STAGES, Broken, Run, names
+
+PROJECT = Path(__file__).parents[2]
+SOURCES = (
+    "actors",
+    "messages",
+    "runtime",
+    "tools/crash_matrix",
+    "tools/daemon.py",
+    "tools/house.py",
+    "tools/commands/rollback.py",
+)
+WORDS_KEPT = 2000
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """The undisturbed run. ``operations``: each stage's, as (operation, place, passings)."""
+
+    sources: str
+    outcome: dict[str, str]
+    operations: dict[str, list[tuple[str, str, int]]]
+    seconds: float
+
+    def points(self) -> list[Point]:
+        """Every point, in the order of the script's stages and, within one, of first coming to its place."""
+        return [
+            Point(stage, operation, place, passing)
+            for stage in STAGES
+            for operation, place, passings in self.operations[stage]
+            for passing in range(1, passings + 1)
+        ]
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One fault at one point and what came of it; ``why`` is empty when it recovered bit-exact."""
+
+    point: str
+    fault: Fault
+    why: str
+    seconds: float
+    processes: int = 0
+
+
+def sources_digest() -> str:
+    """Of everything that the daemon and the script are made of; the simulation is not."""
+    digest = hashlib.blake2b(digest_size=16)
+    for source in SOURCES:
+        root = PROJECT / source
+        for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+            if "simulation" not in file.parts:
+                digest.update(file.relative_to(PROJECT).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def reference(work: Path) -> Reference:
+    """That of the work folder, or a new one if there is none or the sources are others now."""
+    file, sources = work / "reference.json", sources_digest()
+    if file.exists():
+        known = msgspec.json.decode(file.read_bytes(), type=Reference)
+        if known.sources == sources:
+            return known
+    for stale in ("reference", "reference.json", "results.jsonl", "undisturbed"):
+        shutil.rmtree(work / stale, ignore_errors=True)
+        (work / stale).unlink(missing_ok=True)
+    if not (work / "model").exists():
+        _build_model(work)
+    began = time.monotonic()
+    run = Run.begun(work / "undisturbed", work / "model")
+    operations = {}
+    for stage in STAGES:
+        run.image(work / "reference" / stage)
+        done_before = _entries(run)
+        run.play(stage)
+        operations[stage] = _counted(_entries(run)[len(done_before) :])
+    if run.exits != [0] * len(STAGES):
+        raise Broken(f"without any fault the processes ended with {run.exits}:\n{run.said.read_text()}")
+    left = leftovers(run.home)
+    if left:
+        raise Broken(f"without any fault there is left: {', '.join(left)}")
+    found = Reference(sources, outcome(run.home), operations, round(time.monotonic() - began, 2))
+    file.write_bytes(msgspec.json.encode(found))
+    return found
+
+
+def _build_model(work: Path) -> None:
+    from tools.tiny_model import build_tiny_model
+
+    staged = work / "model.part"
+    shutil.rmtree(staged, ignore_errors=True)
+    build_tiny_model(staged)
+    staged.rename(work / "model")
+
+
+def _entries(run: Run) -> list[list[str]]:
+    journal = run.folder / "journal"
+    return [json.loads(line) for line in journal.read_text().splitlines()]
+
+
+def _counted(entries: list[list[str]]) -> list[tuple[str, str, int]]:
+    places = Places(names())
+    counts = Counter(
+        (operation, places.place(path))
+        for operation, path, *_ in entries
+        if operation not in ("adopt", "drop", "folder")
+    )
+    return [(operation, place, passings) for (operation, place), passings in counts.items()]
+
+
+def tried(work: Path, point: Point, fault: Fault, wanted: Reference) -> Case:
+    """Play the script from the stage of ``point`` on, with the fault in it, and compare its end."""
+    folder = work / "cases" / hashlib.blake2b(f"{point} {fault}".encode(), digest_size=8).hexdigest()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(exist_ok=True)
+    began = time.monotonic()
+    strike = Strike(point.operation, point.place, point.passing, fault)
+    run = Run.copied(work / "reference" / point.stage, folder, strike)
+    try:
+        why = _end_of(run, point.stage, wanted)
+    except Broken as broken:
+        why = str(broken)
+    if why:
+        said = run.said.read_text() if run.said.exists() else ""
+        why = f"{why}\n  exits {run.exits}; the home: {run.home}\n{said[-WORDS_KEPT:]}"
+    else:
+        shutil.rmtree(folder)
+    return Case(str(point), fault, why, round(time.monotonic() - began, 2), len(run.exits))
+
+
+def _end_of(run: Run, first: str, wanted: Reference) -> str:
+    """What is wrong at the end of the script; empty if nothing is."""
+    for stage in STAGES[STAGES.index(first) :]:
+        run.play(stage)
+        if not run.struck:
+            return "the point was not passed in the stage that was to meet it"
+    if leftovers(run.home):
+        run.live_once_more()  # what a failed delete has left, the next start takes
+    left = leftovers(run.home)
+    if left:
+        return f"left over: {', '.join(left)}"
+    return difference(wanted.outcome, outcome(run.home))
