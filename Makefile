@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check lint types simulate mutations exhaust bench bench-runtime docs clean
+.PHONY: setup demo test check lint types simulate mutations exhaust crash-matrix bench bench-runtime docs clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,11 @@ simulate: $(STAMP)
 # All of it takes some minutes; ARGS='--level double' cuts again at every point after every cut, which takes longer.
 exhaust: $(STAMP)
 	$(BIN)/python -m tools.exhaustion $(ARGS)
+
+# Real daemons on a tiny model, every fault at every operation on files: about an hour for all. It goes on where it
+# stopped; ARGS='--sample 40' is a look.
+crash-matrix: $(STAMP)
+	$(BIN)/python -m tools.crash_matrix $(ARGS)
 
 mutations: $(STAMP)
 	$(BIN)/python -m tests.simulation.hunt --write tests/simulation/MUTATIONS.md

@@ -221,7 +221,7 @@ MODEL: dict[str, Explanation] = {
     ),
     "NF-MODEL-007": Explanation(
         "The adapter does not fit the model",
-        "[trainer] targets names no module of the model that LoRA can be put on.",
+        "[trainer] targets names no module of the model that LoRA can be put on, or names the embeddings or the head.",
         "Nothing was trained or changed.",
         'Set targets = "all-linear", or name modules that the model has.',
     ),

@@ -108,7 +108,7 @@ def read_model(folder: Path) -> list[WeightsFile]:
         raise MergeProblem(NO_SAFETENSORS, f"{folder} holds no {SINGLE_FILE} and no {INDEX_FILE}{found}")
     try:
         index = msgspec.json.decode((folder / INDEX_FILE).read_bytes(), type=_Index)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MergeProblem(BASE_DAMAGED, f"{folder / INDEX_FILE} cannot be read: {error}") from None
     files = []
     for name in sorted(set(index.weight_map.values())):
@@ -128,7 +128,7 @@ def refuse_quantised(folder: Path) -> None:
         raise MergeProblem(NO_SAFETENSORS, f"{folder} has no config.json, so it is no model folder")
     try:
         config = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MergeProblem(BASE_DAMAGED, f"{path} cannot be read: {error}") from None
     parts = [config, *(part for part in config.values() if isinstance(part, dict))]
     if any(part.get("quantization_config") for part in parts):

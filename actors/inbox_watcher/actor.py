@@ -7,7 +7,6 @@ they are: the folder is the queue, and it is durable. What it cannot file now (a
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec

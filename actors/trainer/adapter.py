@@ -46,11 +46,14 @@ class Adapter:
         self.config = _lora(settings, base_name) if config is None else _lora_as_read(settings, base_name, config)
         # PEFT puts what the model calls itself into the config: a path of this machine, were it left alone.
         base.name_or_path = base_name
+        vocabulary = _vocabulary_modules(base)
         torch.manual_seed(seed)
         try:
             self.model = get_peft_model(base, self.config)
         except ValueError as error:
             raise EngineError("NF-MODEL-007", f"the adapter does not fit the model: {error}") from error
+        if config is None:
+            _refuse_vocabulary(self.model, vocabulary)
         state = get_peft_model_state_dict(self.model, save_embedding_layers=False)
         self.parameters: dict[str, torch.nn.Parameter] = {
             name.replace(".default.", "."): parameter
@@ -79,6 +82,28 @@ class Adapter:
         plain["inference_mode"] = True
         # PEFT keeps some fields as sets, whose order changes from process to process.
         return (json.dumps(plain, indent=2, sort_keys=True, default=_sorted_set) + "\n").encode()
+
+
+def _vocabulary_modules(base: Any) -> list[str]:
+    """Where the embeddings and the head are in the model."""
+    both = (base.get_input_embeddings(), base.get_output_embeddings())
+    return [name for name, module in base.named_modules() if any(module is one for one in both)]
+
+
+def _refuse_vocabulary(model: Any, vocabulary: list[str]) -> None:
+    """Refuse to begin an adapter on embeddings or head, while nothing is learnt yet that could not be folded in.
+
+    Many models keep one tensor for both. Adding to the one would change the other, so no night would merge such an
+    adapter: it is refused before a day is spent on it.
+    """
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for module in vocabulary:
+        if any(name.startswith(f"base_model.model.{module}.") for name in trained):
+            raise EngineError(
+                "NF-MODEL-007",
+                f"[trainer] targets names {module}: an adapter on embeddings or head cannot be folded in, for many "
+                "models keep one tensor for both",
+            )
 
 
 def all_or_refuse(content: bytes, expected: Mapping[str, torch.Size], file: str) -> dict[str, torch.Tensor]:

@@ -128,18 +128,30 @@ def context_length(folder: Path, tokenizer: Any) -> int | None:
     return min(lengths, default=None)
 
 
+NONSENSE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
+"""What transformers raises where a config holds something that no model has."""
+
+
 def load_tokenizer(folder: Path, name: str) -> Any:
     """The tokenizer in ``folder``.
 
     Raises:
-        EngineError: NF-MODEL-005, there is none, or none that tells where in the text its tokens stand.
+        EngineError: NF-MODEL-005, there is none, or none that tells where in the text its tokens stand; NF-MODEL-003,
+            the model's config, which says what kind of tokenizer it is, makes no sense.
     """
-    from transformers import AutoTokenizer
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig, AutoTokenizer
 
     quiet()
     try:
+        AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ImportError, *NONSENSE, StrictDataclassError) as error:
+        raise EngineError("NF-MODEL-003", f"the config.json of {name} makes no sense: {error}") from error
+    try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         raise EngineError("NF-MODEL-005", f"the tokenizer of {name} cannot be loaded: {error}") from error
     if not tokenizer.is_fast:
         raise EngineError("NF-MODEL-005", f"{name} has no fast tokenizer (tokenizer.json)")
@@ -152,6 +164,7 @@ def load_model(folder: Path, name: str, device: str, dtype: Any) -> Any:
     Raises:
         EngineError: NF-MODEL-003, the folder is damaged, incomplete or of a kind that is not known.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
@@ -165,7 +178,7 @@ def load_model(folder: Path, name: str, device: str, dtype: Any) -> Any:
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except (SafetensorError, OSError, ImportError, *NONSENSE, StrictDataclassError) as error:
         first = str(error).strip().partition("\n")[0]
         raise EngineError("NF-MODEL-003", f"the model {name} cannot be loaded: {first}") from error
     lacking = sorted(loading["missing_keys"]) + sorted(str(key) for key in loading.get("mismatched_keys", ()))

@@ -71,7 +71,7 @@ class TrainerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
-    seed: Annotated[int, Meta(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     gradient_checkpointing: bool = False
     checkpoint_every_seconds: Seconds = 120.0
     checkpoint_every_steps: Count | None = None

@@ -183,6 +183,7 @@ class Trial:
         self.spared = spared
         self.capacity_bytes = capacity_bytes
         self.elapsed = 0.0
+        self._life_began = 0.0
         self.skew = 0.0
         self.life: Life | None = None
         self.lives = 0
@@ -302,8 +303,8 @@ class Trial:
         return all(at + strike.seconds < since for at, strike in self._strikes)
 
     def went_well(self) -> bool:
-        """Has nothing struck in this life, and is nothing wrong that began earlier and lasts?"""
-        return self.undisturbed_for(0.0) and all(strike.life != self.lives for _, strike in self._strikes)
+        """Has nothing gone wrong in this life, and did nothing last into it?"""
+        return self.undisturbed_for(self.now - self._life_began)
 
     def keep_record(self, records: Sequence[Record], deliveries: Sequence[Envelope]) -> None:
         """A life has ended in order: this is what passed in it."""
@@ -314,6 +315,7 @@ class Trial:
 
     def _live(self) -> Literal["done", "stop", "kill", "cut", "gave_up"]:
         self.lives += 1
+        self._life_began = self.elapsed
         if self.lives > self._lives_max:
             self._break("it ends", f"more than {self._lives_max} lives")
         self.life = life = Life(self, self.lives)

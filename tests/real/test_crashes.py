@@ -49,7 +49,9 @@ def test_t1_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_ru
     assert [(one["first_global_step"], one["last_global_step"]) for one in receipts] == [(1, 20), (21, 40)], told
 
 
-def test_t1_r1_killed_between_the_commit_of_a_batch_and_its_filing_it_is_not_trained_again(home: Home, live: Live) -> None:
+def test_t1_r1_killed_between_the_commit_of_a_batch_and_its_filing_it_is_not_trained_again(
+    home: Home, live: Live
+) -> None:
     home.drop("a.jsonl", lesson(1, 8))
     first = live("run", home.path, "--until-idle")
     assert first.end() == 0, first.said

@@ -116,3 +116,18 @@ def test_t10_another_base_model_is_refused(home: Home, live: Live) -> None:
     assert "NF-MODEL-001" in gone.said
     assert home.head() == before
     assert home.has("inbox/b.jsonl") or any((home.path / "state" / "batches").glob("*/b.jsonl"))
+
+
+def test_n12_a_home_whose_targets_name_the_head_is_refused_in_words_and_learns_nothing(home: Home, live: Live) -> None:
+    home.configure(trainer={"targets": ["q_proj", "lm_head"]})
+    home.drop("a.jsonl", lesson(1, 2))
+    refused = live("run", home.path, "--until-idle")
+    assert refused.end() == 78, refused.said
+    assert "NF-MODEL-007" in refused.said
+    assert "lm_head" in refused.said
+    assert "Traceback" not in refused.said
+    assert home.steps_committed() == 0
+    home.configure()
+    again = live("run", home.path, "--until-idle")
+    assert again.end() == 0, again.said
+    assert home.has("trained/a.jsonl")

@@ -59,6 +59,20 @@ FILE_STORM = {"cut": 100.0, "cut_after": 300.0, "io": 0.01, "aims": ("state/batc
 NIGHT_STORM = {"cut": 100.0, "cut_after": 800.0, "aims": ("consolidated_models", "state/deltas")}
 LONG_NIGHTS = {"cut": 3.0, "cut_after": 1500.0, "io": 0.01, "aims": ("consolidated_models",)}
 
+KILL_STORM = {
+    "cut": 100.0,
+    "kill": 0.6,
+    "cut_after": 150.0,
+    "aims": ("state/HEAD", "state/generations", "state/batches"),
+}
+NIGHT_ERRORS = {"io_aimed": 0.4, "aims": ("state/deltas",)}
+TRAINER_CRASHES = {"crash_aims": ("StepsTaken", "EngineLoaded", "BatchOpened"), "crash_aimed": 0.3}
+OUTCOME_CRASHES = {
+    "crash_aims": ("BatchTrained", "BatchFiled", "GenerationCommitted", "BatchAccepted"),
+    "crash_aimed": 0.4,
+}
+CLAIM_CRASHES = {"crash_aims": ("BatchClaimed",), "crash_aimed": 0.4, "crash_again": 0.9}
+
 MUTATIONS = (
     # The durable protocols.
     Mutation(
@@ -82,6 +96,9 @@ MUTATIONS = (
                 "            disk.fsync(handle)",
             ),
         ),
+        within=120,
+        climate=HEAD_STORM,
+        days=0.2,
         blind="Cuts aimed at the few operations around HEAD: the aim `state/HEAD` matches none, for the path of a "
         "rename begins with its old and hidden name.",
     ),
@@ -267,6 +284,9 @@ MUTATIONS = (
         "a HEAD that shows after a failed sync is forgotten",
         "The next commit writes over the generation that HEAD on the disk already names.",
         (Edit(f"{STORE}._put_in_force", "self.head = new", "self._disk.stat(HEAD_PATH)"),),
+        within=120,
+        climate=FULL_DISKS,
+        days=0.3,
         blind="A checker that nothing is done to a folder that HEAD on the disk names; by chance it takes EIO at one "
         "sync, and a cut before the next HEAD.",
     ),
@@ -280,6 +300,9 @@ MUTATIONS = (
                 "self._disk.stat('state')",
             ),
         ),
+        within=150,
+        climate=KILL_STORM,
+        days=0.2,
         blind="A kill that leaves in doubt what was not synced, and a power cut in the life after it.",
     ),
     Mutation(
@@ -449,18 +472,27 @@ MUTATIONS = (
                 "return self._queue.get(cursor.batch) or next(iter(self._queue.values()), None)",
             ),
         ),
+        within=120,
+        climate=TRAINER_CRASHES,
+        days=0.3,
         blind="Crashes aimed at one kind of message, so that they often come in the one handling that matters.",
     ),
     Mutation(
         "a batch whose file is gone is trained",
         "A message that was sent before decides, and not the disk: the batch is trained twice.",
         (Edit(f"{TRAINER}._next_batch", " and await self._is_there(batch.path)", ""),),
+        within=120,
+        climate=OUTCOME_CRASHES,
+        days=0.3,
         blind="Crashes aimed at one kind of message, so that they often come in the one handling that matters.",
     ),
     Mutation(
         "a committed batch is trained again",
         "The load has told that its outcome is committed, and nobody looks.",
         (Edit(f"{TRAINER}._next_batch", "batch.batch not in committed and ", ""),),
+        within=120,
+        climate=OUTCOME_CRASHES,
+        days=0.3,
         blind="Crashes aimed at one kind of message, so that they often come in the one handling that matters.",
     ),
     Mutation(
@@ -498,12 +530,16 @@ MUTATIONS = (
         "what was learnt is not committed at a stop",
         "An orderly stop says goodbye to steps that were taken.",
         (Edit(f"{TRAINER}.on_stop", "await self._commit_finally(state)", "return"),),
+        within=100,
+        days=1.0,
         blind="A checker at each orderly stop without trouble: what was told of steps is in force.",
     ),
     Mutation(
         "the stop commits the state before last",
         "Counters of one moment beside weights of another.",
         (Edit(f"{TRAINER}.on_stop", "state = self._jobs.done_state", "state = self._jobs.done_state and self._state"),),
+        within=100,
+        days=1.0,
         blind="People who stop the daemon while it trains: a stop in the second after a batch began.",
     ),
     # The inbox.
@@ -549,6 +585,9 @@ MUTATIONS = (
                 "disk.stat(INBOX)",
             ),
         ),
+        within=150,
+        climate=KILL_STORM,
+        days=0.2,
         blind="A kill that leaves in doubt what was not synced, and a power cut in the life after it.",
     ),
     Mutation(
@@ -622,6 +661,9 @@ MUTATIONS = (
         "a lost claim is not sent again",
         "The Validator crashed over it twice, and the file waits until the next start.",
         (Edit(f"{INBOX}._strike", "await self._send_on(found)", "await self._forget_taken_back()"),),
+        within=100,
+        climate=CLAIM_CRASHES,
+        days=0.2,
         blind="A crash that comes again when the message is handled again.",
     ),
     Mutation(
@@ -680,6 +722,8 @@ MUTATIONS = (
             Edit(f"{NIGHTS}.consider", "if self._inbox_waits:\n        return\n", ""),
             Edit(f"{NIGHTS}.consider", "or self._inbox_waits or", "or"),
         ),
+        within=100,
+        days=0.3,
         blind="People who want a night while a batch is in training.",
     ),
     Mutation(
@@ -716,6 +760,9 @@ MUTATIONS = (
                 "NightClosed(night=night, committed=True)",
             ),
         ),
+        within=80,
+        climate=NIGHT_ERRORS,
+        days=1.0,
         blind="Trouble with the disk in the one commit of a night, after the Trainer has begun the fresh adapter.",
     ),
     Mutation(
@@ -793,6 +840,8 @@ MUTATIONS = (
                 "(TrainingProgress, DiskMeasured, InboxSurveyed)), stop_within=10.0, drain=False",
             ),
         ),
+        within=100,
+        days=1.0,
         blind="Stops in the second in which a file is filed.",
     ),
     # The runtime.
@@ -820,30 +869,38 @@ MUTATIONS = (
                 " if name != MANIFEST}",
             ),
         ),
+        within=30,
         blind="A checker that every snapshot is sound.",
     ),
     Mutation(
         "current_model stays where it was",
         "People and programs that follow the link load an old model, or none.",
         (Edit(f"{STORE}._show_current", "if found is None or found.kind == 'link':", "if found is None:"),),
+        within=30,
         blind="A checker that the link leads to the generation in force, at quiet moments and stops.",
     ),
     Mutation(
         "retention forgets the nights",
         "The state before and after a night cannot be put in force again.",
         (Edit(f"{STORE}._trimmed", "recent | of_nights | ", "recent | "),),
+        within=60,
+        days=1.0,
         blind="A checker that the nights HEAD lists have their generations before and after among the kept.",
     ),
     Mutation(
         "retention keeps everything",
         "The disk fills with generations.",
         (Edit(f"{STORE}._trimmed", "kept.pinned or kept.generation in stays", "stays"),),
+        within=60,
+        days=0.3,
         blind="A checker of how many are kept: the configured number, the nights', the pinned and no more.",
     ),
     Mutation(
         "snapshots are never deleted",
         "The disk fills with snapshots.",
         (Edit(f"{STORE}._prunable", "*snapshots[:-self._keep_snapshots], ", ""),),
+        within=20,
+        days=4.0,
         blind="A checker of how many lie there at the end, and universes of more days than are kept.",
     ),
     Mutation(
@@ -858,6 +915,9 @@ MUTATIONS = (
         "a delete that failed is not tried again",
         "What would not go stays until the next commit or start.",
         (Edit("actors.checkpointer.actor:Checkpointer.retry_deletes", "await self._prune()", "return"),),
+        within=80,
+        days=1.0,
+        climate={"io": 0.02},
         blind="A checker of leftovers at quiet moments, long after the last trouble: the start before the end sweeps.",
     ),
     Mutation(
@@ -880,18 +940,24 @@ MUTATIONS = (
                 "sorted(arrived, key=lambda entry: entry[:2], reverse=True)",
             ),
         ),
+        within=60,
+        days=0.3,
         blind="A checker that numbers are given in order of arrival, while several wait.",
     ),
     Mutation(
         "a pause is not heeded",
         "Training goes on although a person has said to hold.",
         (Edit(f"{TRAINER}.pause", "self._paused = True", "self._told = ''"),),
+        within=80,
+        days=0.5,
         blind="A checker that no step is taken from a pause on, a slice and the messages under way aside.",
     ),
     Mutation(
         "paused is said before it is committed",
         "A person takes the power away in trust of a word.",
         (Edit(f"{TRAINER}._hold", "if self._changes != self._committed_changes:", "if False:"),),
+        within=80,
+        days=0.5,
         blind="A checker that what TrainingPaused tells is in force when it is told.",
     ),
     Mutation(
@@ -904,6 +970,8 @@ MUTATIONS = (
         "no night is ever owed",
         "What is learnt is never folded.",
         (Edit("actors.consolidator.actor:owed", "if learning_since is None:", "if True:"),),
+        within=60,
+        days=1.0,
         blind="A checker that a night that was owed and could be had was had: in calm, by the end of the horizon.",
     ),
     Mutation(
@@ -916,6 +984,8 @@ MUTATIONS = (
                 "day not in had_nights",
             ),
         ),
+        within=40,
+        days=1.0,
         blind="A checker that a due date's night begins after its hour on the local clock.",
     ),
     Mutation(
@@ -931,6 +1001,7 @@ MUTATIONS = (
         "an event is written twice",
         "The log tells of what did not happen again.",
         (Edit("actors.status_reporter.actor:StatusReporter.write", "self._events.clear()", "del self._events[1:]"),),
+        within=30,
         blind="A checker of events.jsonl: every line whole, in order and once.",
     ),
     Mutation(
@@ -943,6 +1014,8 @@ MUTATIONS = (
         "the step in hand at a stop is not waited for",
         "The last steps' counters and weights part.",
         (Edit(f"{TRAINER}.on_stop", "await self.device.join()", "await self.send(BatchesWanted())"),),
+        within=100,
+        days=1.0,
         blind="People who stop the daemon while it trains.",
     ),
     Mutation(
@@ -955,12 +1028,16 @@ MUTATIONS = (
             Edit(f"{NIGHTS}._night", "force.state.global_step != yielded.global_step or ", ""),
             Edit(f"{STORE}.commit_night", "head.generation != folded", "False"),
         ),
+        within=80,
+        days=0.5,
         blind="A commit between the first look and the yield: nights wanted right after a batch.",
     ),
     Mutation(
         "claims run ahead without bound",
         "The folder is the queue no more.",
         (Edit(f"{INBOX}.scan", "len(self._claimed) >= self.settings.claims_max or ", ""),),
+        within=60,
+        days=0.3,
         blind="A checker that no more than claims_max batches are claimed and not filed.",
     ),
 )

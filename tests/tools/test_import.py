@@ -344,6 +344,18 @@ def test_a_consolidated_model_without_its_tokenizer_gets_that_of_the_model_it_wa
     assert "tokenizer" in error.what
 
 
+@pytest.mark.parametrize("change", [{"num_key_value_heads": "x"}, {"num_attention_heads": 0}, {"hidden_size": -1}])
+def test_a_model_whose_config_is_nonsense_is_refused_in_words(
+    change: dict[str, object], folded: Path, tmp_path: Path
+) -> None:
+    old = Path(shutil.copytree(folded, tmp_path / "old"))
+    path = old / "consolidated_models/20261121T030000/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    error = refused(old, tmp_path / "home")
+    assert error.code == "NF-STATE-010"
+    assert "20261121T030000" in error.what
+
+
 def test_an_adapter_of_another_base_is_refused(old: Path, tmp_path: Path, tiny_model: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -410,7 +422,9 @@ BROKEN: dict[str, tuple[str, str, Callable[[Path], None]]] = {
     "no counters": ("NF-STATE-014", "trainer_state.json: it is missing", drop("trainer_state.json")),
     "damaged counters": ("NF-STATE-014", "cannot be read", write("trainer_state.json", "{")),
     "odd counters": ("NF-STATE-014", "global_step is -1", write("trainer_state.json", '{"global_step": -1}')),
-    "counters without end": ("NF-STATE-014", "global_step is 1000", write("trainer_state.json", f'{{"global_step": 1{"0" * 400}}}')),
+    "counters without end": (
+        "NF-STATE-014", "global_step is 9000", write("trainer_state.json", '{"global_step": ' + str(9 * 10**40) + "}")
+    ),
     "counters ahead": (
         "NF-STATE-014", "adapter_step is 3", write("trainer_state.json", '{"global_step": 2, "adapter_step": 3}')
     ),

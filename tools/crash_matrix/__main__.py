@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from tools.crash_matrix.campaign import Case, Reference, reference
+from tools.crash_matrix.campaign import Case, Reference, known_reference, new_reference
 from tools.crash_matrix.points import ASKED_FOR, FAULTS, OPERATIONS, Fault, Point, faults_of, parsed
 from tools.crash_matrix.workers import Job, cases_of, warm
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.crash_matrix", description=__doc__)
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="N points, evenly spaced (default: all)")
     parser.add_argument("--faults", default=",".join(ASKED_FOR), help=f"of {','.join(ASKED_FOR)}")
-    parser.add_argument("--only", metavar="POINT", help="this one again, such as learn.rename@state/HEAD#3")
+    parser.add_argument("--only", metavar="POINT", action="append", help="again, such as learn.rename@state/HEAD#3")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "nightfold-crash-matrix")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--list", action="store_true", help="only name the points")
@@ -39,15 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", NO_COLOR="1")
     work: Path = chosen.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    warm()
-    wanted = reference(work)
+    wanted = known_reference(work)
+    if wanted is None:
+        warm()
+        wanted = new_reference(work)
     points = wanted.points()
     if chosen.list:
         print("\n".join(map(str, points)))
         return 0
     if chosen.only:
         try:
-            points = [parsed(chosen.only)]
+            points = _known(points, chosen.only)
         except ValueError as error:
             parser.error(str(error))
     elif chosen.sample:
@@ -64,9 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _told(cases, work)
 
 
+def _known(points: list[Point], wanted: list[str]) -> list[Point]:
+    named = [parsed(name) for name in wanted]
+    for point in named:
+        if point not in points:
+            raise ValueError(f"the script does not pass {point}; --list names its points")
+    return named
+
+
 def _evenly(points: list[Point], count: int) -> list[Point]:
     count = min(count, len(points))
-    return [points[number * len(points) // count] for number in range(count)]
+    return [points[(2 * number + 1) * len(points) // (2 * count)] for number in range(count)]
 
 
 def _finished(work: Path) -> dict[Job, Case]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from runtime import OperatorError
 from tools.crash_matrix.faulty_disk import Strike
 from tools.crash_matrix.outcome import difference, leftovers, outcome
 from tools.crash_matrix.points import Fault, Places, Point
@@ -73,16 +74,25 @@ def sources_digest() -> str:
     return digest.hexdigest()
 
 
-def reference(work: Path) -> Reference:
-    """That of the work folder, or a new one if there is none or the sources are others now."""
-    file, sources = work / "reference.json", sources_digest()
-    if file.exists():
-        known = msgspec.json.decode(file.read_bytes(), type=Reference)
-        if known.sources == sources:
-            return known
-    for stale in ("reference", "reference.json", "results.jsonl", "undisturbed"):
-        shutil.rmtree(work / stale, ignore_errors=True)
-        (work / stale).unlink(missing_ok=True)
+def known_reference(work: Path) -> Reference | None:
+    """That of the work folder, if it has one of these sources."""
+    file = work / "reference.json"
+    known = msgspec.json.decode(file.read_bytes(), type=Reference) if file.exists() else None
+    return known if known is not None and known.sources == sources_digest() else None
+
+
+def new_reference(work: Path) -> Reference:
+    """Play the script undisturbed; what an earlier one has found is forgotten.
+
+    Raises:
+        Broken: it does not come to its end.
+    """
+    sources = sources_digest()
+    for stale in ("reference", "reference.json", "results.jsonl", "undisturbed", "cases"):
+        if (work / stale).is_dir():
+            shutil.rmtree(work / stale)
+        else:
+            (work / stale).unlink(missing_ok=True)
     if not (work / "model").exists():
         _build_model(work)
     began = time.monotonic()
@@ -99,7 +109,7 @@ def reference(work: Path) -> Reference:
     if left:
         raise Broken(f"without any fault there is left: {', '.join(left)}")
     found = Reference(sources, outcome(run.home), operations, round(time.monotonic() - began, 2))
-    file.write_bytes(msgspec.json.encode(found))
+    (work / "reference.json").write_bytes(msgspec.json.encode(found))
     return found
 
 
@@ -137,8 +147,9 @@ def tried(work: Path, point: Point, fault: Fault, wanted: Reference) -> Case:
     run = Run.copied(work / "reference" / point.stage, folder, strike)
     try:
         why = _end_of(run, point.stage, wanted)
-    except Broken as broken:
-        why = str(broken)
+    except (Broken, OperatorError, OSError, ValueError, LookupError) as broken:
+        # What the home lacks or cannot be read as is a finding about it, too.
+        why = f"{type(broken).__name__}: {broken}"
     if why:
         said = run.said.read_text() if run.said.exists() else ""
         why = f"{why}\n  exits {run.exits}; the home: {run.home}\n{said[-WORDS_KEPT:]}"

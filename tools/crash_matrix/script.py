@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.consolidator.merge_child import die_with
-from runtime import OperatorError
+from runtime import OperatorError, durable
 from tools.crash_matrix.faulty_disk import FaultyDisk, Strike
 from tools.crash_matrix.points import Places
 from tools.crash_matrix.power_cut import cut_power
@@ -117,7 +117,7 @@ class Run:
 
     @classmethod
     def begun(cls, folder: Path, model: Path) -> Run:
-        """A fresh home with the first files in its inbox; its journal is kept."""
+        """A fresh home; its journal is kept."""
         run = cls(folder, journal=True)
         (run.home / "inbox").mkdir(parents=True)
         run._graves.mkdir()
@@ -125,8 +125,6 @@ class Run:
         # The lock makes it before the daemon has a disk; it is durable only once the daemon has synced it.
         run._noted("mkdir", "state", "")
         (run.home / "nightfold.toml").write_text(CONFIG.format(model=model))
-        for name in FIRST:
-            run.drop(name)
         return run
 
     @classmethod
@@ -167,6 +165,8 @@ class Run:
         {"learn": self._learn, "rollback": self._roll_back, "more": self._more}[stage]()
 
     def _learn(self) -> None:
+        for name in FIRST:
+            self.drop(name)
         wish = _Wish(self)
         self._live(lambda pid: self._filed(FIRST) and wish.granted(pid) and self._idle(pid))
 
@@ -291,10 +291,12 @@ class Run:
         return status.get("pid") == pid and status.get("state") == "idle"
 
     def _filed(self, wanted: tuple[str, ...]) -> bool:
-        batches = self.home / "state/batches"
-        return all(
-            any((self.home / folder / name).exists() for folder in ("trained", "rejected", "failed")) for name in wanted
-        ) and [path.name for path in batches.iterdir()] == ["LAST"]
+        """Each has its outcome and no claim is left; a claim's hidden leftover is the next start's business."""
+        folders = ("trained", "rejected", "failed")
+        if not all(any((self.home / folder / name).exists() for folder in folders) for name in wanted):
+            return False
+        claims = {path.name for path in (self.home / "state/batches").iterdir() if not durable.is_leftover(path.name)}
+        return claims == {"LAST"}
 
     def _where(self) -> str:
         head, status = self.head(), self.json("status/training_status.json")

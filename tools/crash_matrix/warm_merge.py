@@ -85,6 +85,8 @@ def _merge(client: socket.socket, handles: list[int]) -> None:
         for number, handle in enumerate(handles):
             os.dup2(handle, number)
             os.close(handle)
+        # In a spawned process the interpreter's own input is not the one that has number 0.
+        sys.stdin = os.fdopen(0, closefd=False)
         threading.Thread(target=_end_with, args=(client,), daemon=True).start()
         # Its parent is not the daemon; it ends with the client instead, which does as this asks.
         vars(merge_child)["die_with"] = lambda parent: parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ MODULES = ("actors.trainer.torch_engine", "tools.daemon", "tools.commands.rollba
 STRIDE = 61
 
 
+@functools.cache
 def warm() -> None:
     """Import once what every daemon needs, and what every merge; they are forked."""
     warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -30,10 +32,11 @@ def warm() -> None:
 
 
 def cases_of(work: Path, jobs: list[Job], wanted: Reference, processes: int) -> Iterator[Case]:
-    """Try all jobs; cases come as they are done. With one process it is this one, which must be ``warm``."""
+    """Try all jobs; cases come as they are done. With one process it is this one."""
     jobs = _spread(jobs)
     if processes <= 1 or len(jobs) <= 1:
         for point, fault in jobs:
+            warm()
             yield tried(work, point, fault, wanted)
         return
     # Spawned and not forked: each worker forks daemons itself, and must have no thread but its own.

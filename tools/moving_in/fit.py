@@ -24,7 +24,7 @@ from tools.moving_in.moments import KINDS, DoNotFitError, Moments, moments_by_na
 from tools.moving_in.old_checkpoint import ADAPTER_CONFIG as OLD_CONFIG
 from tools.moving_in.old_checkpoint import MOMENTS_EXPECTED, SCHEDULER, OldCheckpoint
 from tools.moving_in.old_checkpoint import OPTIMIZER as OLD_OPTIMIZER
-from tools.moving_in.which_base import Base
+from tools.moving_in.which_base import CONFIG_TROUBLE, Base
 
 ADAPTER_ID = "a0001"
 
@@ -99,7 +99,7 @@ def _on_empty_model(base: Base, config: bytes) -> Adapter:
         of_model = AutoConfig.from_pretrained(str(base.folder), local_files_only=True)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(of_model)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except CONFIG_TROUBLE as error:
         first = str(error).strip().partition("\n")[0]
         raise EngineError("NF-MODEL-003", f"the model cannot be built: {first}") from error
     model.requires_grad_(False)

@@ -23,7 +23,8 @@ class Problem(msgspec.Struct, frozen=True):
     todo: str
 
     def __str__(self) -> str:
-        return f"{self.code}: {_safe(self.where)}: {_safe(self.found)}; expected {self.expected}\n    -> {_safe(self.todo)}"
+        what = f"{self.code}: {_safe(self.where)}: {_safe(self.found)}; expected {self.expected}"
+        return f"{what}\n    -> {_safe(self.todo)}"
 
 
 class NotTaken(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
 from actors.consolidator.adapter_delta import PREFIX, BaseNames
@@ -25,6 +26,11 @@ from tools.moving_in.notes import Notes
 from tools.moving_in.old_checkpoint import OldCheckpoint
 from tools.moving_in.old_home import CONFIG, OldHome
 
+# A model's config may hold anything, and each model's code stumbles over nonsense in its own way.
+CONFIG_TROUBLE = (
+    OSError, ValueError, LookupError, TypeError, ImportError, AttributeError, ArithmeticError, RuntimeError,
+    StrictDataclassError,
+)  # fmt: skip
 MODEL_FILES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken")
 MORE_TEMPLATES = "additional_chat_templates"
 TOKENIZER = "tokenizer.json"
@@ -139,7 +145,7 @@ def _tokenizer_of(folder: Path, named: str) -> dict[str, Path]:
     try:
         load_tokenizer(folder, named)
     except Exception as error:  # a damaged tokenizer.json is a bare Exception of the tokenizers library, nothing finer
-        if isinstance(error, EngineError) or type(error) is not Exception:
+        if type(error) is not Exception and not isinstance(error, CONFIG_TROUBLE):
             raise
         raise EngineError("NF-MODEL-005", f"the tokenizer of {named} cannot be loaded: {error}") from error
     return {}

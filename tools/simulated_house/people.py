@@ -143,10 +143,12 @@ class _Planner:
     def watched(self) -> None:
         """Somebody looks at what is announced, and does something about it at once."""
         chance = self.chance
-        for _ in range(chance.choice((0, 0, 1, 2, 4))):
+        for _ in range(chance.choice((0, 1, 2, 4, 6))):
             act: Act = chance.choice(("restart", "restart", "consolidate", "hold"))
-            after = chance.choice(("BatchStarted", "BatchStarted", "BatchTrained", "BatchFiled"))
-            seconds = chance.choice((0.0, 1.0, 1.0, 20.0)) * chance.random()
+            after = chance.choice(
+                ("BatchStarted", "TrainingProgress", "TrainingProgress", "BatchTrained", "BatchFiled")
+            )
+            seconds = chance.choice((0.0, 0.0, 1.0, 20.0)) * chance.random()
             self.add(Deed(chance.uniform(0.0, 0.8 * self.length), act, seconds=seconds, after=after))
 
     def heap(self) -> None:

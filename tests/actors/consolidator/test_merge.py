@@ -194,7 +194,7 @@ PREFIX = "base_model.model.model.layers.0.mlp.down_proj"
         ("NF-MERGE-022", f"{PREFIX}.other.lora_A.weight", "alone"),
     ],
 )
-def test_refuses_tensors_that_match_nothing_or_are_not_plain_lora(
+def test_n12_refuses_tensors_that_match_nothing_or_are_not_plain_lora(
     tmp_path: Path, code: str, renamed: str, word: str
 ) -> None:
     base = make_llama(tmp_path / "base")
@@ -253,6 +253,10 @@ def test_refuses_a_base_it_cannot_read_exactly(tmp_path: Path) -> None:
     weights = json.loads(index.read_text())["weight_map"]
     edit_json(index, weight_map={name: file for name, file in weights.items() if "norm" not in name})
     check_refused(base, adapter, out, "NF-MERGE-012", "does not name")
+    config = (base / "config.json").read_bytes()
+    (base / "config.json").write_bytes(b'{"model_type": "\xff\xfe"}')
+    check_refused(base, adapter, out, "NF-MERGE-012", "config.json cannot be read")
+    (base / "config.json").write_bytes(config)
     edit_json(base / "config.json", quantization_config={"quant_method": "gptq"})
     check_refused(base, adapter, out, "NF-MERGE-011", "quantised")
     edit_json(base / "config.json", quantization_config=None)
@@ -296,7 +300,9 @@ def test_n10_verification_finds_every_single_flipped_bit(tmp_path: Path) -> None
         verify_tensors(base, [adapter], tmp_path / "out")
 
 
-def test_n10_verification_does_not_repeat_an_error_of_the_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_n10_verification_does_not_repeat_an_error_of_the_merge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The formula computed anew shares the merge's code; the float64 sample does not, and must find its bugs."""
     base = make_llama(tmp_path / "base", torch.bfloat16)
     adapter = make_adapter(base, tmp_path / "adapter")

@@ -360,6 +360,10 @@ def test_an_over_long_example_is_never_cut_silently(home: Path, engines: Any, ov
     engine.step(0)
 
 
+def _set(config: Path, key: str, value: object) -> None:
+    config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
+
+
 @pytest.mark.parametrize(
     ("break_it", "code"),
     [
@@ -369,8 +373,21 @@ def test_an_over_long_example_is_never_cut_silently(home: Path, engines: Any, ov
         (lambda model: (model / "tokenizer.json").unlink(), "NF-MODEL-005"),
         (lambda model: (model / "model.safetensors").write_bytes(b"\x08" + bytes(40)), "NF-MODEL-003"),
         (lambda model: (model / "config.json").write_text("{"), "NF-MODEL-003"),
+        (lambda model: (model / "tokenizer.json").write_text('{"model": 7}'), "NF-MODEL-005"),
+        (lambda model: _set(model / "config.json", "num_attention_heads", 0), "NF-MODEL-003"),
+        (lambda model: _set(model / "config.json", "hidden_size", "wide"), "NF-MODEL-003"),
     ],
-    ids=["no folder", "no config", "no weights", "no tokenizer", "damaged weights", "damaged config"],
+    ids=[
+        "no folder",
+        "no config",
+        "no weights",
+        "no tokenizer",
+        "damaged weights",
+        "damaged config",
+        "damaged tokenizer",
+        "a config that divides by zero",
+        "a config with a word for a number",
+    ],
 )
 def test_a_base_that_cannot_be_used_is_told_in_words(
     tmp_path: Path, tiny_model: Path, break_it: Any, code: str
@@ -409,6 +426,49 @@ def test_targets_that_match_nothing_are_told(engines: Any) -> None:
     with pytest.raises(EngineError) as raised:
         engines(changed(FAST, targets=["no_such_module"]))
     assert raised.value.code == "NF-MODEL-007"
+
+
+def tied(model: Path, folder: Path) -> Path:
+    """The same model with one tensor for embeddings and head."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    whole = AutoModelForCausalLM.from_pretrained(model)
+    whole.config.tie_word_embeddings = True
+    whole.tie_weights()
+    whole.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "lm_head"], ["embed_tokens"], r".*\.(v_proj|embed_tokens)"], ids=str)
+@pytest.mark.parametrize("is_tied", [False, True], ids=["apart", "tied"])
+def test_n12_an_adapter_on_embeddings_or_head_is_refused_before_anything_is_learnt(
+    home: Path, engines: Any, tiny_model: Path, targets: str | list[str], is_tied: bool
+) -> None:
+    if is_tied:
+        (home / "model").unlink()
+        tied(tiny_model, home / "model")
+    with pytest.raises(EngineError, match="cannot be folded in") as raised:
+        engines(changed(FAST, targets=targets))
+    assert raised.value.code == "NF-MODEL-007"
+    assert not raised.value.transient
+
+
+def test_n12_on_a_tied_model_what_is_merged_answers_as_base_and_adapter_do(
+    home: Path, engines: Any, tiny_model: Path
+) -> None:
+    from actors.consolidator.merge import merge
+    from actors.consolidator.verify import verify_answers, verify_tensors
+
+    (home / "model").unlink()
+    base = tied(tiny_model, home / "model")
+    engine = engines()
+    begin(engine)
+    steps(engine, 0, 12)
+    adapter = home / write(home, "adapter", engine.snapshot())
+    merge(base, [adapter], home / "merged")
+    verify_tensors(base, [adapter], home / "merged")
+    assert 0 < verify_answers(base, adapter, home / "merged").relative < 1e-5
 
 
 def test_t10_the_fingerprint_sees_weights_config_and_tokenizer(tmp_path: Path, tiny_model: Path) -> None:

@@ -15,11 +15,13 @@ from msgspec.structs import replace
 from actors.checkpointer import store as store_module
 from actors.checkpointer.actor import Checkpointer, CheckpointerSettings
 from actors.checkpointer.head import HEAD_PATH, TRAINER_STATE, Head, decode, decode_state
+from actors.status_reporter.page import Folder, Page
 from actors.trainer.actor import Trainer
 from actors.trainer.engine import EngineError, EngineInfo, Step
 from actors.trainer.settings import TrainerSettings
 from messages import (
     ActorStarted,
+    ActorStuck,
     AdapterBegun,
     AdapterNotBegun,
     BatchAccepted,
@@ -48,6 +50,7 @@ from messages import (
     SpaceGranted,
     SpaceNeeded,
     SpaceRefused,
+    StateInForce,
     StateWanted,
     StepSkipped,
     StepsTaken,
@@ -63,8 +66,10 @@ from messages import (
     YieldTrainer,
 )
 from runtime import Actor, Child, OperatorError, Retry, durable, on
+from runtime.simulation import SimDevice
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.faults import Fault, IoError, NoSpace, PowerCut, PowerLost, Survival
+from runtime.simulation.workers import JobTrouble
 from tests.actors.stage import Stage, answering, fails_at
 from tools.simulated_house.engine import (
     ADAPTER,
@@ -736,6 +741,89 @@ def test_t1_power_cut_at_any_time_goes_on_at_the_cursor(survival: Survival) -> N
             house.disk = house.disk.reboot()
             house.stage(seed=seed, checkpoint_every_steps=2).play(until_idle)
             house.is_undisturbed()
+
+
+def operations_of_last_checkpoints(house: House, monkeypatch: pytest.MonkeyPatch) -> list[range]:
+    """Which operations of the disk belong to the commits that end a batch."""
+    found: list[range] = []
+    really = store_module.Store.commit
+
+    def commit(store: store_module.Store, *given: Any) -> Any:
+        before = house.disk.operations
+        kept = really(store, *given)
+        if kept.why == "batch end":
+            found.append(range(before + 1, house.disk.operations + 1))
+        return kept
+
+    monkeypatch.setattr(store_module.Store, "commit", commit)
+    house.stage(checkpoint_every_steps=2).play(until_idle)
+    monkeypatch.undo()
+    monkeypatch.setattr(store_module, "library_versions", lambda: {"nightfold": "0"})
+    return found
+
+
+@pytest.mark.parametrize("survival", ["keep_all", "lose_all", "torn"])
+def test_b5_power_cut_in_the_last_checkpoint_of_a_batch_goes_on_from_the_one_before(
+    survival: Survival, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _, _ = operations_of_last_checkpoints(House(), monkeypatch)
+    assert len(first) > 15
+    found = set()
+    for point in first:
+        house = House()
+        fails_at(house.disk, point, PowerCut(survival, seed=point, halfway=bool(point % 2)))
+        with pytest.raises(PowerLost):
+            house.stage(checkpoint_every_steps=2).play(until_idle)
+        house.disk = house.disk.reboot()
+        store = store_module.Store(house.disk, keep_generations=5, keep_snapshots=1, keep_nights=1)
+        assert store.open().damage == ()
+        state, weights = house.state(), house.weights()
+        assert weights.steps == state.adapter_step == state.global_step, "weights and counters are of one step"
+        assert weights == undisturbed({1: FILES[1]}, weights.steps)
+        found.add((state.global_step, state.cursor is not None))
+        house.stage(checkpoint_every_steps=2).play(until_idle)
+        house.is_undisturbed()
+    assert found == {(5, True), (6, False)}, "before it, or after it, and nothing between"
+
+
+# A device that hangs.
+
+
+def test_t9_a_device_that_hangs_is_told_and_leaves_the_others_at_work_and_the_daemon_can_be_stopped() -> None:
+    house = House()
+    asked_at: list[float] = []
+
+    async def act(stage: Stage) -> None:
+        await stage.hears(TrainingProgress, 2)
+        device = stage.system.cells["trainer"].device
+        assert isinstance(device, SimDevice)
+        device.trouble = lambda: JobTrouble(seconds=1e9)
+        device.interrupt = lambda: None  # type: ignore[method-assign]  # not even that wakes it
+        await stage.hears(ActorStuck)
+        progress = stage.count(TrainingProgress)
+        committed = house.state()
+        await stage.rest(3600)
+        assert (stage.count(TrainingProgress), stage.count(ActorStuck)) == (progress, 1), "told once"
+        await stage.tell(PauseTraining())
+        await stage.rest(1)
+        trainer = next(one for one in stage.system.describe() if one.name == "trainer")
+        assert (trainer.state, trainer.depth) == ("running", 0), "it still hears what it is told"
+        answer = await stage.system.ask(StateWanted(), timeout=5)
+        assert isinstance(answer, StateInForce)
+        assert answer.state == committed
+        asked_at.append(stage.loop.time())
+
+    stage = house.stage(checkpoint_every_steps=2).play(act)
+    [stuck] = stage.heard(ActorStuck)
+    assert (stuck.actor, stuck.stack) == ("trainer", "in a device job")
+    page = Folder(Page())
+    for one in stage.told:
+        page.fold(one, "2026-11-23T12:00:00")
+    assert page.page.last_error is not None
+    assert "trainer" in page.page.last_error.message
+    assert stage.loop.time() - asked_at[0] < 200, "it was stopped in bounded time"
+    house.stage(checkpoint_every_steps=2).play(until_idle)
+    house.is_undisturbed()
 
 
 # Crashes of the Trainer itself.

@@ -13,6 +13,7 @@ from messages import (
     NightCommitted,
     TrainerReady,
     TrainingPaused,
+    TrainingProgress,
 )
 from runtime import Actor, on
 from runtime.disk import DiskPort
@@ -66,6 +67,11 @@ class Witness(Actor):
             self._violate(PROMISE, f"batch {batch.batch} began while {in_training} was in training")
         self._evidence.in_training = batch.batch
         self._evidence.announced("BatchStarted")
+
+    @on
+    async def progressed(self, _: TrainingProgress) -> None:
+        """A slice of steps was taken."""
+        self._evidence.announced("TrainingProgress")
 
     @on
     async def filed(self, _: BatchFiled) -> None:
