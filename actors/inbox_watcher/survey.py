@@ -64,7 +64,7 @@ def survey(
     the system cannot tell who writes, when it has been unchanged for ``settle_seconds``.
     """
     inbox = disk.stat(INBOX)
-    if inbox is None or inbox.kind != "dir":
+    if inbox is None or not (inbox.kind == "dir" or _leads_to_a_folder(disk, inbox)):
         return Survey()
     arrived: list[tuple[int, str, FileStat]] = []
     odd: list[str] = []
@@ -99,6 +99,17 @@ def survey(
         else:
             (ready if _is_complete(disk, name, now - since, settle_seconds) else unready).append(name)
     return Survey(tuple(ready), tuple(later), tuple(unready), tuple(odd), tuple(ignored), seen, inbox.inode)
+
+
+def _leads_to_a_folder(disk: DiskPort, inbox: FileStat) -> bool:
+    """A person may have put the inbox on another drive and a link in its place. One that leads nowhere is no inbox."""
+    if inbox.kind != "link":
+        return False
+    try:
+        disk.listdir(INBOX)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _is_complete(disk: DiskPort, name: str, unchanged_for: float, settle_seconds: float) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from runtime.simulation.clock import SimClock
+from runtime.simulation.deliveries import DeliveriesKeepTheirOrder, NoMessageVanishes
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.faults import (
     Fault,
@@ -37,10 +38,12 @@ __all__ = [
     "EPOCH",
     "Checker",
     "Climate",
+    "DeliveriesKeepTheirOrder",
     "Fault",
     "Found",
     "IoError",
     "Life",
+    "NoMessageVanishes",
     "NoSpace",
     "PowerCut",
     "PowerLost",

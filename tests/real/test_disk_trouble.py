@@ -34,12 +34,18 @@ from tests.real.disturbed_disk import (
 pytestmark = pytest.mark.real
 
 
+def leftovers(home: Path) -> list[Path]:
+    """What a protocol works on before it is done."""
+    return [path for path in home.rglob("*") if durable.is_leftover(path.name)]
+
+
 def is_old_or_new(protocol: str, home: Path) -> None:
     """The next start finds the one or the other, whole, and nothing half made beside it; and the work goes on."""
     if protocol == "commit":
         store = store_on(Disk(home))
         found = store.open()
         assert found.damage == ()
+        assert leftovers(home) == [], "the start has swept"
         force = store.in_force()
         number = force.state.global_step // 10
         assert number in (2, 3)
@@ -60,7 +66,7 @@ def is_old_or_new(protocol: str, home: Path) -> None:
             assert file.parent.name == "trained"
             assert (home / "trained/a.jsonl.receipt.json").is_file()
             assert list((home / "state/batches").glob("0*")) == []
-    assert [path for path in home.rglob("*") if durable.is_leftover(path.name)] == []
+    assert leftovers(home) == []
 
 
 @pytest.mark.parametrize("protocol", sorted(PROTOCOLS))

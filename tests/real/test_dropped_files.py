@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -303,6 +304,23 @@ async def test_the_inbox_removed_while_it_runs_is_made_again(inbox: Inbox) -> No
     await inbox.until("made again", inbox.path.is_dir)
     (inbox.path / "after.jsonl").write_text(GOOD)
     await inbox.until("trained", lambda: "after.jsonl" in inbox.names("trained"))
+
+
+async def test_f8_an_inbox_that_is_a_link_to_another_file_system_is_looked_into_without_events(
+    inbox: Inbox, tmp_path: Path
+) -> None:
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev or not os.access(shared, os.W_OK):
+        pytest.skip("/dev/shm is not another file system than the temporary folder")
+    with tempfile.TemporaryDirectory(dir=shared) as far:
+        inbox.path.rmdir()
+        inbox.path.symlink_to(far)
+        (inbox.path / "a.jsonl").write_text(GOOD)
+        await inbox.until("trained", lambda: "a.jsonl" in inbox.names("trained"))
+        assert (inbox.home / "trained/a.jsonl").read_text() == GOOD
+        assert inbox.names("inbox") == []
+        (inbox.path / "a.jsonl").write_text(GOOD)
+        await inbox.until("again", lambda: "a.2.jsonl" in inbox.names("trained"))
 
 
 BAD_LINES = GOOD + '{"prompt": 3}\n' + GOOD + "not JSON\n"

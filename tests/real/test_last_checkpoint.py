@@ -13,8 +13,9 @@ from tests.real.daemons import Home, command, lesson
 
 pytestmark = pytest.mark.real
 
-# In a generation's folder, between two of its files, at the name it gets, at HEAD, and when only the link is not moved.
-OPERATIONS = (2, 13, 22, 27, 30)
+# In the generation's first file, in one of its last, at the name it gets, half-way through the new HEAD, and when only
+# the link is not moved yet.
+OPERATIONS = (2, 13, 21, 24, 28)
 
 
 @pytest.mark.timeout(240)

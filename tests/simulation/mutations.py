@@ -59,6 +59,10 @@ FILE_STORM = {"cut": 100.0, "cut_after": 300.0, "io": 0.01, "aims": ("state/batc
 NIGHT_STORM = {"cut": 100.0, "cut_after": 800.0, "aims": ("consolidated_models", "state/deltas")}
 LONG_NIGHTS = {"cut": 3.0, "cut_after": 1500.0, "io": 0.01, "aims": ("consolidated_models",)}
 
+CALM = {
+    **dict.fromkeys(("cut", "io", "io_aimed", "crash", "crash_aimed", "job", "device", "disk_full", "slow_disk"), 0.0),
+    "others": {"engine": 0.0, "merge": 0.0},
+}
 KILL_STORM = {
     "cut": 100.0,
     "kill": 0.6,
@@ -99,8 +103,7 @@ MUTATIONS = (
         within=120,
         climate=HEAD_STORM,
         days=0.2,
-        blind="Cuts aimed at the few operations around HEAD: the aim `state/HEAD` matches none, for the path of a "
-        "rename begins with its old and hidden name.",
+        first_seed=3,
     ),
     Mutation(
         "a replaced file's folder is not synced",
@@ -145,7 +148,7 @@ MUTATIONS = (
             ),
         ),
         within=80,
-        first_seed=14,
+        first_seed=19,
         climate=FILE_STORM,
     ),
     Mutation(
@@ -173,7 +176,7 @@ MUTATIONS = (
             ),
         ),
         within=60,
-        first_seed=1,
+        first_seed=3,
         climate=FULL_DISKS,
     ),
     Mutation(
@@ -187,7 +190,7 @@ MUTATIONS = (
             ),
         ),
         within=90,
-        first_seed=16,
+        first_seed=40,
         climate=COMMIT_STORM,
         days=0.2,
     ),
@@ -287,8 +290,7 @@ MUTATIONS = (
         within=120,
         climate=FULL_DISKS,
         days=0.3,
-        blind="A checker that nothing is done to a folder that HEAD on the disk names; by chance it takes EIO at one "
-        "sync, and a cut before the next HEAD.",
+        first_seed=22,
     ),
     Mutation(
         "a start builds on names that are not synced",
@@ -300,7 +302,7 @@ MUTATIONS = (
                 "self._disk.stat('state')",
             ),
         ),
-        within=150,
+        within=40,
         climate=KILL_STORM,
         days=0.2,
         blind="A kill that leaves in doubt what was not synced, and a power cut in the life after it.",
@@ -317,7 +319,7 @@ MUTATIONS = (
             Edit(f"{STORE}._prunable", "if durable.is_leftover(name)]", "if False]"),
         ),
         within=130,
-        first_seed=24,
+        first_seed=82,
         climate=COMMIT_STORM,
         days=0.2,
     ),
@@ -408,6 +410,7 @@ MUTATIONS = (
             ),
         ),
         within=30,
+        first_seed=3,
     ),
     Mutation(
         "a step that is not finite is counted",
@@ -442,6 +445,7 @@ MUTATIONS = (
                 "await self.send(exhausted.trained)\n    await self._commit(",
             ),
         ),
+        first_seed=30,
     ),
     Mutation(
         "a batch is begun while another is in training",
@@ -460,7 +464,8 @@ MUTATIONS = (
         (Edit(f"{TRAINER}._next_batch", "min(self._queue, key=int)", "min(self._queue)"),),
         scenery=HIGH_BATCHES,
         within=51,
-        first_seed=14,
+        first_seed=0,
+        climate=CALM,
     ),
     Mutation(
         "an interrupted batch is overtaken",
@@ -472,7 +477,7 @@ MUTATIONS = (
                 "return self._queue.get(cursor.batch) or next(iter(self._queue.values()), None)",
             ),
         ),
-        within=120,
+        within=40,
         climate=TRAINER_CRASHES,
         days=0.3,
         blind="Crashes aimed at one kind of message, so that they often come in the one handling that matters.",
@@ -481,7 +486,7 @@ MUTATIONS = (
         "a batch whose file is gone is trained",
         "A message that was sent before decides, and not the disk: the batch is trained twice.",
         (Edit(f"{TRAINER}._next_batch", " and await self._is_there(batch.path)", ""),),
-        within=120,
+        within=40,
         climate=OUTCOME_CRASHES,
         days=0.3,
         blind="Crashes aimed at one kind of message, so that they often come in the one handling that matters.",
@@ -493,7 +498,7 @@ MUTATIONS = (
         within=120,
         climate=OUTCOME_CRASHES,
         days=0.3,
-        blind="Crashes aimed at one kind of message, so that they often come in the one handling that matters.",
+        first_seed=36,
     ),
     Mutation(
         "the engine is trusted after it stumbled",
@@ -506,7 +511,7 @@ MUTATIONS = (
         "The Trainer holds for ever, and everything waits behind it.",
         (Edit(f"{TRAINER}.look_again", "if self._commits and (self._commit_refused or overdue):", "if False:"),),
         within=30,
-        first_seed=5,
+        first_seed=22,
     ),
     Mutation(
         "a batch that cannot be trained is tried for ever",
@@ -532,13 +537,12 @@ MUTATIONS = (
         (Edit(f"{TRAINER}.on_stop", "await self._commit_finally(state)", "return"),),
         within=100,
         days=1.0,
-        blind="A checker at each orderly stop without trouble: what was told of steps is in force.",
     ),
     Mutation(
         "the stop commits the state before last",
         "Counters of one moment beside weights of another.",
         (Edit(f"{TRAINER}.on_stop", "state = self._jobs.done_state", "state = self._jobs.done_state and self._state"),),
-        within=100,
+        within=40,
         days=1.0,
         blind="People who stop the daemon while it trains: a stop in the second after a batch began.",
     ),
@@ -559,7 +563,7 @@ MUTATIONS = (
             ),
         ),
         within=120,
-        first_seed=22,
+        first_seed=27,
         climate=FILE_STORM,
     ),
     Mutation(
@@ -585,7 +589,7 @@ MUTATIONS = (
                 "disk.stat(INBOX)",
             ),
         ),
-        within=150,
+        within=40,
         climate=KILL_STORM,
         days=0.2,
         blind="A kill that leaves in doubt what was not synced, and a power cut in the life after it.",
@@ -595,7 +599,7 @@ MUTATIONS = (
         "A file that an I/O error left under state/batches/ waits until the next start.",
         (Edit(f"{INBOX}._claim", "self._claim_unsure = True", "self._claim_unsure = False"),),
         within=180,
-        first_seed=57,
+        first_seed=95,
     ),
     Mutation(
         "a rejected file is deleted",
@@ -627,6 +631,7 @@ MUTATIONS = (
         ),
         within=90,
         climate=FILE_STORM,
+        first_seed=3,
     ),
     Mutation(
         "reports are not written",
@@ -664,7 +669,7 @@ MUTATIONS = (
         within=100,
         climate=CLAIM_CRASHES,
         days=0.2,
-        blind="A crash that comes again when the message is handled again.",
+        first_seed=4,
     ),
     Mutation(
         "bad lines are accepted",
@@ -719,10 +724,10 @@ MUTATIONS = (
                 "self._commits or self._changes != self._committed_changes",
                 "self._failing",
             ),
-            Edit(f"{NIGHTS}.consider", "if self._inbox_waits:\n        return\n", ""),
+            Edit(f"{NIGHTS}.consider", "if self._inbox_waits:\n        return\n", "self._inbox_waits = False\n"),
             Edit(f"{NIGHTS}.consider", "or self._inbox_waits or", "or"),
         ),
-        within=100,
+        within=40,
         days=0.3,
         blind="People who want a night while a batch is in training.",
     ),
@@ -763,7 +768,6 @@ MUTATIONS = (
         within=80,
         climate=NIGHT_ERRORS,
         days=1.0,
-        blind="Trouble with the disk in the one commit of a night, after the Trainer has begun the fresh adapter.",
     ),
     Mutation(
         "the Trainer is not told that a night is over",
@@ -776,7 +780,7 @@ MUTATIONS = (
             ),
         ),
         within=81,
-        first_seed=24,
+        first_seed=28,
     ),
     Mutation(
         "a partial merge is not swept",
@@ -840,7 +844,7 @@ MUTATIONS = (
                 "(TrainingProgress, DiskMeasured, InboxSurveyed)), stop_within=10.0, drain=False",
             ),
         ),
-        within=100,
+        within=40,
         days=1.0,
         blind="Stops in the second in which a file is filed.",
     ),
@@ -870,14 +874,12 @@ MUTATIONS = (
             ),
         ),
         within=30,
-        blind="A checker that every snapshot is sound.",
     ),
     Mutation(
         "current_model stays where it was",
         "People and programs that follow the link load an old model, or none.",
         (Edit(f"{STORE}._show_current", "if found is None or found.kind == 'link':", "if found is None:"),),
         within=30,
-        blind="A checker that the link leads to the generation in force, at quiet moments and stops.",
     ),
     Mutation(
         "retention forgets the nights",
@@ -885,7 +887,6 @@ MUTATIONS = (
         (Edit(f"{STORE}._trimmed", "recent | of_nights | ", "recent | "),),
         within=60,
         days=1.0,
-        blind="A checker that the nights HEAD lists have their generations before and after among the kept.",
     ),
     Mutation(
         "retention keeps everything",
@@ -893,7 +894,7 @@ MUTATIONS = (
         (Edit(f"{STORE}._trimmed", "kept.pinned or kept.generation in stays", "stays"),),
         within=60,
         days=0.3,
-        blind="A checker of how many are kept: the configured number, the nights', the pinned and no more.",
+        first_seed=3,
     ),
     Mutation(
         "snapshots are never deleted",
@@ -901,7 +902,6 @@ MUTATIONS = (
         (Edit(f"{STORE}._prunable", "*snapshots[:-self._keep_snapshots], ", ""),),
         within=20,
         days=4.0,
-        blind="A checker of how many lie there at the end, and universes of more days than are kept.",
     ),
     Mutation(
         "merged models are never deleted",
@@ -909,7 +909,7 @@ MUTATIONS = (
         (Edit(f"{NIGHTS}._remove_unneeded", "if path not in needed:", "if False:"),),
         within=60,
         days=0.3,
-        first_seed=4,
+        first_seed=15,
     ),
     Mutation(
         "a delete that failed is not tried again",
@@ -918,7 +918,7 @@ MUTATIONS = (
         within=80,
         days=1.0,
         climate={"io": 0.02},
-        blind="A checker of leftovers at quiet moments, long after the last trouble: the start before the end sweeps.",
+        first_seed=3,
     ),
     Mutation(
         "the start loads without looking",
@@ -929,6 +929,7 @@ MUTATIONS = (
             Edit(f"{STORE}._sound", "return self._recovered(damage)", "return head"),
         ),
         blind="Bits that turn, and people who damage files, between two lives.",
+        within=40,
     ),
     Mutation(
         "files are claimed newest first",
@@ -942,7 +943,7 @@ MUTATIONS = (
         ),
         within=60,
         days=0.3,
-        blind="A checker that numbers are given in order of arrival, while several wait.",
+        first_seed=19,
     ),
     Mutation(
         "a pause is not heeded",
@@ -950,7 +951,7 @@ MUTATIONS = (
         (Edit(f"{TRAINER}.pause", "self._paused = True", "self._told = ''"),),
         within=80,
         days=0.5,
-        blind="A checker that no step is taken from a pause on, a slice and the messages under way aside.",
+        first_seed=12,
     ),
     Mutation(
         "paused is said before it is committed",
@@ -958,13 +959,14 @@ MUTATIONS = (
         (Edit(f"{TRAINER}._hold", "if self._changes != self._committed_changes:", "if False:"),),
         within=80,
         days=0.5,
-        blind="A checker that what TrainingPaused tells is in force when it is told.",
+        first_seed=64,
     ),
     Mutation(
         "space is granted that is not there",
         "A batch is begun that the disk cannot hold.",
         (Edit("actors.disk_guard:DiskGuard.grant", "if missing > 0:", "if False:"),),
         blind="A checker that no batch begins with less free than the reserve and its forecast.",
+        within=40,
     ),
     Mutation(
         "no night is ever owed",
@@ -972,7 +974,6 @@ MUTATIONS = (
         (Edit("actors.consolidator.actor:owed", "if learning_since is None:", "if True:"),),
         within=60,
         days=1.0,
-        blind="A checker that a night that was owed and could be had was had: in calm, by the end of the horizon.",
     ),
     Mutation(
         "a night comes before its hour",
@@ -986,7 +987,6 @@ MUTATIONS = (
         ),
         within=40,
         days=1.0,
-        blind="A checker that a due date's night begins after its hour on the local clock.",
     ),
     Mutation(
         "a refused night is tried again by the wall clock",
@@ -996,27 +996,27 @@ MUTATIONS = (
             Edit(f"{NIGHTS}._lately_refused", "self.clock.monotonic()", "self.clock.now().timestamp()"),
         ),
         blind="Clocks set back between a refusal and the next try, and a checker of how long that took.",
+        within=40,
     ),
     Mutation(
         "an event is written twice",
         "The log tells of what did not happen again.",
         (Edit("actors.status_reporter.actor:StatusReporter.write", "self._events.clear()", "del self._events[1:]"),),
         within=30,
-        blind="A checker of events.jsonl: every line whole, in order and once.",
     ),
     Mutation(
         "back-pressure is ignored",
         "A fast sender fills the memory with what a slow receiver has not read.",
         (Edit("runtime.mailbox:Mailbox.full", "bool(self.rooms) or not self._has_room", "False"),),
         blind="Small mailboxes, a flood, and a checker of their depth; tests/runtime/test_mailboxes.py sees it.",
+        within=40,
     ),
     Mutation(
         "the step in hand at a stop is not waited for",
         "The last steps' counters and weights part.",
         (Edit(f"{TRAINER}.on_stop", "await self.device.join()", "await self.send(BatchesWanted())"),),
-        within=100,
+        within=40,
         days=1.0,
-        blind="People who stop the daemon while it trains.",
     ),
     Mutation(
         "the night folds an older generation",
@@ -1028,7 +1028,7 @@ MUTATIONS = (
             Edit(f"{NIGHTS}._night", "force.state.global_step != yielded.global_step or ", ""),
             Edit(f"{STORE}.commit_night", "head.generation != folded", "False"),
         ),
-        within=80,
+        within=40,
         days=0.5,
         blind="A commit between the first look and the yield: nights wanted right after a batch.",
     ),
@@ -1036,7 +1036,7 @@ MUTATIONS = (
         "claims run ahead without bound",
         "The folder is the queue no more.",
         (Edit(f"{INBOX}.scan", "len(self._claimed) >= self.settings.claims_max or ", ""),),
-        within=60,
+        within=40,
         days=0.3,
         blind="A checker that no more than claims_max batches are claimed and not filed.",
     ),

@@ -22,6 +22,9 @@ from messages import BatchAccepted, BatchClaimed, LearningState, Message, Receip
 from runtime import durable
 from runtime.disk import DiskPort
 from runtime.simulation.strikes import read
+from tools.simulated_house.checkers.leftovers import NoLeftovers
+from tools.simulated_house.checkers.nights import NightsComeWhenTheyAreOwed
+from tools.simulated_house.checkers.retention import WhatHeadNamesIsLeftAlone
 from tools.simulated_house.universe import Universe
 
 SEED = 2
@@ -98,6 +101,7 @@ def test_head_that_keeps_what_is_pruned_does_not_load(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Store, "_trimmed", trimmed)
     monkeypatch.setattr(Store, "_prunable", prunable)
+    monkeypatch.setattr(WhatHeadNamesIsLeftAlone, "when", ())  # which sees it at the first delete
     promise, why = broken_promise()
     assert promise == "HEAD loads"
     assert "which is gone" in why or "not sound" in why
@@ -115,6 +119,7 @@ def test_a_ledger_that_forgets_a_night_is_seen_at_the_commit(monkeypatch: pytest
 
 def test_two_nights_of_one_date_are_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consolidator, "owed", lambda *_: "2026-01-10")
+    monkeypatch.setattr(NightsComeWhenTheyAreOwed, "when", ())  # which sees that the first one is not owed
     assert broken_promise(days=4.0)[0] == "one night a date"
 
 
@@ -123,6 +128,7 @@ def test_a_commit_that_is_announced_and_not_made_is_no_commit(monkeypatch: pytes
         return replace(head, number=head.number + 1, generation=kept.generation, generation_path=kept.path)
 
     monkeypatch.setattr(Store, "_put_in_force", told)
+    monkeypatch.setattr(NoLeftovers, "when", ("end",))  # which sees generations that HEAD does not reach
     assert broken_promise("1.kill@150:keep_all")[0] == "what is announced is durable"
 
 

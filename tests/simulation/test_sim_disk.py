@@ -59,6 +59,31 @@ def test_everything_survives_a_mere_kill() -> None:
     assert after_cut(disk, "keep_all").tree() == disk.tree() == {"a": None, "a/y": b"1", "link": "a/x"}
 
 
+def test_what_a_killed_program_had_not_synced_is_taken_back_by_a_later_power_cut() -> None:
+    disk = SimDisk()
+    put(disk, "kept", b"1")
+    disk.fsync_dir(".")
+    put(disk, "shown", b"2")
+    disk.power_cut("keep_all", random.Random(0))
+    found = disk.abandoned()
+    assert found.tree() == {"kept": b"1", "shown": b"2"}
+    assert after_cut(found).tree() == {"kept": b"1"}
+
+
+def test_what_a_killed_program_had_open_is_closed_and_freed() -> None:
+    disk = SimDisk(capacity_bytes=10)
+    handle = disk.create("gone")
+    disk.write(handle, b"12345")
+    disk.unlink("gone")
+    put(disk, "open", b"1")
+    disk.open_append("open")
+    assert disk.being_written("open")
+    disk.power_cut("keep_all", random.Random(0))
+    found = disk.abandoned()
+    assert not found.being_written("open")
+    assert found.free_bytes() == 9
+
+
 def test_a_file_in_a_new_folder_is_lost_with_the_folder() -> None:
     disk = SimDisk()
     disk.mkdir("a")

@@ -9,7 +9,7 @@ import pytest
 from runtime.simulation.faults import IoError, NoSpace, PowerCut, ShortWrite
 from runtime.simulation.shrinking import shrink
 from runtime.simulation.strikes import Strike, read, written
-from runtime.simulation.weather import NEVER, Climate, GivenWeather, SeededWeather
+from runtime.simulation.weather import AIMED_MOST, NEVER, Climate, GivenWeather, SeededWeather
 
 STRIKES = (
     Strike(1, "io_error", 33),
@@ -70,6 +70,43 @@ def test_taking_one_stream_further_moves_no_other() -> None:
         if crash.due == NEVER:
             break
         assert crash.take() == alone.take()
+
+
+def test_in_some_universes_crashes_come_over_one_message_and_errors_in_one_place() -> None:
+    climate = Climate(aims=("a/", "b/"), crash_aims=("Hello", "Goodbye"))
+    aims = [
+        (weather.channel("io", 1).aim, weather.channel("crash", 1).aim)
+        for weather in (SeededWeather(seed, climate, 86_400.0) for seed in range(64))
+    ]
+    assert {io for io, _ in aims} == {"", "a/", "b/"}
+    assert {crash for _, crash in aims} == {"", "Hello", "Goodbye"}
+    assert sum(not io for io, _ in aims) > 20
+
+
+def test_what_is_aimed_at_is_struck_where_it_passes_and_not_for_ever() -> None:
+    climate = Climate(crash=1e-9, crash_aims=("Hello",), crash_aimed=1.0)
+    channels = (SeededWeather(seed, climate, 86_400.0).channel("crash", 1) for seed in range(64))
+    channel = next(one for one in channels if one.aim)
+    struck = 0
+    for point in range(1, 40):
+        if channel.aim:
+            channel.passing(point)
+        if point >= channel.due:
+            assert channel.take().point == point
+            struck += 1
+    assert struck == AIMED_MOST
+    assert channel.aim == ""
+
+
+def test_what_was_struck_may_be_struck_again_when_it_is_tried_again() -> None:
+    weather = next(
+        one
+        for one in (SeededWeather(seed, Climate(crash_again=1.0), 86_400.0) for seed in range(64))
+        if one.levels["crash"]
+    )
+    channel = weather.channel("crash", 1)
+    channel.again(3)
+    assert channel.due == 3
 
 
 def test_given_weather_knows_no_chance() -> None:

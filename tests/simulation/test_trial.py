@@ -11,8 +11,13 @@ import pytest
 
 from messages import Message
 from runtime import Actor, Branch, Child, durable, on
+from runtime.cell import Cell
 from runtime.disk import DiskPort
+from runtime.mailbox import Envelope
+from runtime.simulation.deliveries import DeliveriesKeepTheirOrder, NoMessageVanishes
+from runtime.simulation.delivery import SeededDelivery
 from runtime.simulation.life import ACTING, Life
+from runtime.simulation.loop import latency
 from runtime.simulation.strikes import Strike, read
 from runtime.simulation.trial import Found, Moment, Trial, Violation
 from runtime.simulation.weather import Climate
@@ -239,3 +244,64 @@ def test_the_example_in_the_architecture_runs() -> None:
     example = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Trial(seed" in block)
     source = "from __future__ import annotations\n" + example
     exec(compile(source, "ARCHITECTURE.md", "exec"), {"__name__": "counter_trial"})
+
+
+def test_each_operation_is_told_with_its_actor_and_a_rename_is_aimed_at_by_either_name() -> None:
+    heard: list[tuple[str, str, str]] = []
+
+    class Listens:
+        promise = "none"
+        when: tuple[Moment, ...] = ("operation",)
+
+        def check(self, trial: Trial) -> None:
+            heard.append(trial.writing)
+
+    climate = Climate(cut=100.0, cut_after=1e9, aims=(COUNT,), io=0.0, crash=0.0, job=0.0, device=0.0)
+    for seed in range(12):
+        made = Trial(seed, Branch("mine", (Child("counter", Counter),)), people, climate=climate, checkers=(Listens(),))
+        cuts = [one for one in made.run().strikes if one.kind in ("cut", "kill")]
+        if cuts:
+            break
+    assert cuts, "a rename from a hidden name to the one that is aimed at is passed like any other operation"
+    assert {actor for actor, _, _ in heard} == {"counter"}
+    assert {operation for _, operation, _ in heard} >= {"create", "write", "fsync", "rename", "fsync_dir"}
+
+
+def with_promises_of_the_runtime(seed: int) -> Found:
+    checkers = (DeliveriesKeepTheirOrder(), NoMessageVanishes())
+    tree = Branch("mine", (Child("counter", Counter),))
+    return Trial(seed, tree, hurried, checkers=checkers, faults=()).run()
+
+
+async def hurried(life: Life) -> None:
+    for number in range(40):
+        await life.system.send(CountUp(number=number))
+    await life.sleep(600.0)
+
+
+def test_messages_keep_their_order_and_none_vanishes() -> None:
+    assert with_promises_of_the_runtime(1).violation == ""
+
+
+def test_messages_that_overtake_each_other_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def carry(self: SeededDelivery, cell: Cell, envelope: Envelope) -> None:
+        self._loop.call_later(latency(self._stream, 1.0), cell.mailbox.arrive, envelope)
+
+    monkeypatch.setattr(SeededDelivery, "carry", carry)
+    found = with_promises_of_the_runtime(1)
+    assert found.promise == "messages keep their order"
+    assert "which was sent later" in found.violation
+
+
+def test_a_message_that_nobody_ever_sees_again_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    carried = SeededDelivery.carry
+
+    def carry(self: SeededDelivery, cell: Cell, envelope: Envelope) -> None:
+        if isinstance(envelope.message, CountUp) and envelope.message.number == 7:
+            return
+        carried(self, cell, envelope)
+
+    monkeypatch.setattr(SeededDelivery, "carry", carry)
+    found = with_promises_of_the_runtime(1)
+    assert found.promise == "no message vanishes"
+    assert "nothing tells what became of it" in found.violation

@@ -12,10 +12,15 @@ from pathlib import Path
 import pytest
 
 from runtime import durable
+from tests.tools.simulated_home import lived_in_home
+from tools.crash_matrix import outcome
 from tools.crash_matrix.faulty_disk import FaultyDisk, Strike
-from tools.crash_matrix.outcome import difference
 from tools.crash_matrix.points import Fault, Places, Point, faults_of, parsed
 from tools.crash_matrix.power_cut import cut_power
+from tools.crash_matrix.script import Broken
+
+# Forked and killed at once, or at its end without coming back: the threads of a test runner are not missed there.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
 
 class Bench:
@@ -174,7 +179,34 @@ def test_what_the_merging_process_has_synced_itself_survives_once_it_is_named(be
     assert bench.cut() == {f"{night}/model.safetensors": b"merged"}
 
 
+def test_what_should_not_be_there_in_the_end_is_found(tmp_path: Path) -> None:
+    home = lived_in_home(tmp_path / "home")
+    assert outcome.leftovers(home) == []
+    (home / "trained/.0123456789abcdef.tmp").touch()
+    (home / "state/generations/000077").mkdir()
+    (home / "state/batches/000009").mkdir()
+    (home / "state/strange").touch()
+    assert outcome.leftovers(home) == [
+        "state/batches/000009",
+        "state/generations/000077",
+        "state/strange",
+        "trained/.0123456789abcdef.tmp",
+    ]
+
+
+def test_the_end_of_a_script_is_told_without_times(tmp_path: Path) -> None:
+    home = lived_in_home(tmp_path / "home")
+    told = outcome.text_without_times(
+        {"when": "now", "night": "20261123T030000", "inner": [{"seconds": 3, "steps": 4}]}
+    )
+    assert told == '{"inner": [{"steps": 4}], "night": "NIGHT-0"}'
+    raw = (home / "state/HEAD").read_bytes()
+    (home / "state/HEAD").write_bytes(raw.replace(b'"number": ', b'"number": 1'))
+    with pytest.raises(Broken, match="sealed"):
+        outcome.outcome(home)
+
+
 def test_a_difference_is_told_with_its_place() -> None:
-    assert difference({"a": "1", "b": "same"}, {"a": "1", "b": "same"}) == ""
-    told = difference({"steps": "twelve", "gone": "x"}, {"steps": "thirteen", "more": "y"})
+    assert outcome.difference({"a": "1", "b": "same"}, {"a": "1", "b": "same"}) == ""
+    told = outcome.difference({"steps": "twelve", "gone": "x"}, {"steps": "thirteen", "more": "y"})
     assert told == "gone: not there was to be x; more: y was to be not there; steps: thirteen was to be twelve"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from tools.cli import EXIT_INTERRUPTED
 from tools.crash_matrix.campaign import Case, Reference, known_reference, new_reference
 from tools.crash_matrix.points import ASKED_FOR, FAULTS, OPERATIONS, Fault, Point, faults_of, parsed
 from tools.crash_matrix.workers import Job, cases_of, warm
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="only name the points")
     chosen = parser.parse_args(arguments)
     asked = tuple(chosen.faults.split(","))
-    if not set(asked) <= set(FAULTS):
+    if not set(asked) <= set(ASKED_FOR):
         parser.error(f"--faults may name {', '.join(ASKED_FOR)}")
     # Before torch is imported: more threads than one only spin on a busy machine, and nothing is to be downloaded.
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", NO_COLOR="1")
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work.mkdir(parents=True, exist_ok=True)
     wanted = known_reference(work)
     if wanted is None:
+        if (work / "results.jsonl").exists():
+            print("the sources are not those that were tried before: all is begun anew", flush=True)
         warm()
         wanted = new_reference(work)
     points = wanted.points()
@@ -119,10 +122,13 @@ def _told(cases: list[Case], work: Path) -> int:
         print(f"\n{case.point} {case.fault}: {case.why}")
         print(f"  python -m tools.crash_matrix --work {work} --only '{case.point}' --faults {fault}")
     seconds = sum(case.seconds for case in cases) / max(1, len(cases))
-    print(f"\n{len(cases)} cases, {seconds:.1f} s each; a line of status/ is no point: it bears no state")
+    print(f"\n{len(cases)} cases, {seconds:.1f} s each; what is written to status/ bears no state and is no point")
     print(f"{len(points) - len({case.point for case in broken})} of {len(points)} points recovered bit-exact")
     return 1 if broken else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -17,10 +17,11 @@ from pathlib import Path
 import msgspec
 
 from runtime import OperatorError
+from tools.crash_matrix.dropped import names
 from tools.crash_matrix.faulty_disk import Strike
 from tools.crash_matrix.outcome import difference, leftovers, outcome
 from tools.crash_matrix.points import Fault, Places, Point
-from tools.crash_matrix.script import STAGES, Broken, Run, names
+from tools.crash_matrix.script import STAGES, Broken, Run
 
 PROJECT = Path(__file__).parents[2]
 SOURCES = (

@@ -36,10 +36,10 @@ def outcome(home: Path) -> dict[str, str]:
         raise Broken("HEAD is not as it was sealed")
     _sound(Disk(home), head)
     told = {f"in force: {name}": _digest(home / head.generation_path / name) for name in TENSORS}
-    told["in force: trainer_state"] = _timeless(
+    told["in force: trainer_state"] = text_without_times(
         json.loads((home / head.generation_path / "trainer_state.json").read_bytes())
     )
-    told["HEAD"] = _timeless(
+    told["HEAD"] = text_without_times(
         {
             "model_path": head.model_path,
             "base": head.base_fingerprint,
@@ -60,7 +60,7 @@ def outcome(home: Path) -> dict[str, str]:
         for name in _names(home / folder):
             path = home / folder / name
             paper = name.endswith((".receipt.json", ".report.json"))
-            told[f"{folder}/{name}"] = _timeless(json.loads(path.read_bytes())) if paper else _digest(path)
+            told[f"{folder}/{name}"] = text_without_times(json.loads(path.read_bytes())) if paper else _digest(path)
     return told
 
 
@@ -116,7 +116,7 @@ def _digest(path: Path) -> str:
     return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
-def _timeless(value: Any) -> str:
+def text_without_times(value: Any) -> str:
     """As text, without times: nights are counted in the order in which they are named."""
     text = json.dumps(_without_times(value), sort_keys=True)
     for number, night in enumerate(sorted(set(NIGHT.findall(text)))):

@@ -20,6 +20,7 @@ from typing import Any
 
 from actors.consolidator.merge_child import die_with
 from runtime import OperatorError, durable
+from tools.crash_matrix.dropped import CONFIG, FIRST, LAST, content, names
 from tools.crash_matrix.faulty_disk import FaultyDisk, Strike
 from tools.crash_matrix.points import Places
 from tools.crash_matrix.power_cut import cut_power
@@ -34,69 +35,9 @@ ASK_AGAIN_S = 10.0
 STARTS_MAX = 5
 POWER_GONE = -signal.SIGKILL
 
-FIRST = ("1-good.jsonl", "2-bad.jsonl", "3-good.jsonl")
-LAST = "4-good.jsonl"
-PLACES = {FIRST[0]: "trained", FIRST[1]: "rejected", FIRST[2]: "trained", LAST: "trained"}
-PAPERS = {"trained": "receipt", "rejected": "report"}
-
-# A checkpoint in the middle of each file and one at its end; waits as short as the settings allow. One file is claimed
-# at a time, and there are as many slices as checkpoints, so that all processes do the same in the same order.
-CONFIG = """\
-[trainer]
-model = "{model}"
-rank = 2
-learning_rate = 5e-3
-warmup_steps = 3
-epochs = 1
-threads = 1
-batch_examples = 2
-dropout = 0.1
-checkpoint_every_seconds = 0
-checkpoint_every_steps = 2
-slice_seconds = 60
-look_again_seconds = 1
-retry_seconds = 0.1
-[inbox_watcher]
-scan_every_seconds = 0.1
-quiet_seconds = 0
-claims_max = 1
-[checkpointer]
-keep_generations = 2
-retry_deletes_every_seconds = 1
-[consolidator]
-nightly = false
-[disk_guard]
-free_bytes_min = 0
-measure_every_seconds = 1
-[status_reporter]
-write_every_seconds = 0.1
-heartbeat_every_seconds = 1
-trace_on_disk = false
-"""
-
 
 class Broken(Exception):
     """The script did not come to its end, or not to the end it should come to; the text says how."""
-
-
-def names() -> tuple[str, ...]:
-    """Every file name of the script that is hashed into a hidden one."""
-    return (*PLACES, *(f"{name}.{PAPERS[folder]}.json" for name, folder in PLACES.items()))
-
-
-def content(name: str) -> bytes:
-    """What is dropped under this name."""
-    number = int(name[0])
-    lines = [
-        {
-            "prompt": f"Count {number}.{line}",
-            "completion": " and ".join(str((number * 7919 + line * 31 + k) % 997) for k in range(8)),
-        }
-        for line in range(8)
-    ]
-    if "bad" in name:
-        lines[3] = {"prompt": "no completion"}
-    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
 class Run:
@@ -111,6 +52,7 @@ class Run:
         self._graves = folder / "graves"
         self._struck = folder / "struck"
         self._strike = strike
+        self._power_was_cut = False
         self._places = Places(names())
 
     # Where it begins.
@@ -263,8 +205,10 @@ class Run:
     def _noticed(self, status: int) -> int:
         code = os.waitstatus_to_exitcode(status)
         self.exits.append(code)
-        if code == POWER_GONE and self._strike is not None and self._strike.fault == "power":
+        power = self._strike is not None and self._strike.fault == "power"
+        if code == POWER_GONE and power and self.struck and not self._power_was_cut:
             assert self._journal is not None, "a power cut needs a journal"
+            self._power_was_cut = True
             cut_power(self.home, self._journal, self._graves)
         return code
 

@@ -28,8 +28,8 @@ from tools.simulated_house.engine import (
     train,
 )
 
-ORDER_SECONDS = 3600.0
-"""So long after the last trouble nothing overtakes any more."""
+ORDER_SECONDS = 6 * 3600.0
+"""So long after the last trouble nothing overtakes any more. What was down for an hour has not recovered meanwhile."""
 
 
 class Learnt(msgspec.Struct, frozen=True):

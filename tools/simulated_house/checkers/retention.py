@@ -93,6 +93,10 @@ class CurrentModelIsInForce:
         disk, head = trial.disk, read_head(trial.disk)
         if head is None or not trial.went_well():
             return
+        # A life that was stopped as it began has not come to setting the link.
+        began = any(record.kind == "done" and record.recipient == "checkpointer" for record in trial.records)
+        if trial.moment != "quiet" and not began:
+            return
         found = disk.stat("current_model")
         leads_to = disk.readlink("current_model") if found is not None and found.kind == "link" else "nothing"
         if leads_to != head.generation_path:

@@ -8,7 +8,7 @@ from runtime.simulation.trial import Moment, Trial, Violation
 from tools.simulated_house.checkers.evidence import Evidence, read_head
 from tools.simulated_house.engine import ADAPTER, Weights
 
-STOP_SECONDS = 60.0
+STOP_SECONDS = 300.0
 
 
 class WhatWasLearntIsCommittedAtAStop:
