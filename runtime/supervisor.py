@@ -425,6 +425,7 @@ class BranchRunner:
         self._doomed = False
         self._for_good = True
         self._due: dict[_RestartDue, asyncio.TimerHandle] = {}
+        self._being_started: set[_RestartDue] = set()
 
     @property
     def name(self) -> str:
@@ -445,6 +446,7 @@ class BranchRunner:
     async def start(self) -> None:
         """Start every child in order, watching them from the first: one may be asked by the next one's ``on_start``."""
         self._stopping, self._doomed, self._for_good = False, False, True
+        self._being_started = set()
         self._events = asyncio.Queue()  # what an earlier life of this branch left unanswered is answered by this start
         self._over = asyncio.Event()
         self.system.spawn(self._watch(self._over), f"branch {self.name}")
@@ -456,6 +458,15 @@ class BranchRunner:
                 return
             if not runner.settled:
                 await runner.start()
+
+    async def _start_again(self, due: _RestartDue) -> None:
+        """Start a group in order, as long as no later restart is to do so."""
+        for runner in due.runners:
+            if due not in self._being_started or self.system.stopping or self._stopping or self._doomed:
+                break
+            if not runner.settled:
+                await runner.start()
+        self._being_started.discard(due)
 
     async def stop(self, *, for_good: bool = True) -> None:
         """Stop every child, last first. Returns when all have ended."""
@@ -502,11 +513,14 @@ class BranchRunner:
             event = await self._events.get()
             if isinstance(event, _RestartDue):
                 if self._due.pop(event, None) is not None:
-                    await self._start_each(list(event.runners))
+                    self._being_started.add(event)
+                    # Beside this loop, not in it: an ``on_start`` may wait for another that is to be restarted, too.
+                    self.system.spawn(self._start_again(event), f"restart in {self.name}")
             elif isinstance(event, _Disable):
                 await event.runner.disable(event.why)
             elif isinstance(event, _Ended) and not self._stopping:
                 failure = await self._answer(event)
+        self._stopping = True
         for handle in self._due.values():
             handle.cancel()
         self._due.clear()
@@ -548,7 +562,9 @@ class BranchRunner:
     async def _restart(self, runner: ChildRunner) -> None:
         """Stop those the strategy names, last first, and have them started again after the back-off."""
         group: list[ChildRunner | BranchRunner] = []
-        for other in reversed(self._group(runner)):
+        named = self._group(runner)
+        self._being_started = {due for due in self._being_started if not set(due.runners) & set(named)}
+        for other in reversed(named):
             if other is not runner:
                 temporary = isinstance(other, ChildRunner) and other.cell.child.restart == "temporary"
                 await other.stop(for_good=temporary)

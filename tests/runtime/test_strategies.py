@@ -21,6 +21,7 @@ from tests.runtime.scripted import (
     ToA,
     ToB,
     ToC,
+    asks,
     child,
     crash,
     crash_times,
@@ -183,3 +184,15 @@ async def test_a_stop_while_a_branch_waits_for_its_restart_settles_it_too() -> N
     for task in (asked, also):
         assert "is stopped" in str(task.exception())
     assert state(system, "b") == "stopped"
+
+
+async def test_a_restart_whose_on_start_asks_another_that_restarts_too_does_not_hold_that_up() -> None:
+    log: list[str] = []
+    late = Backoff(first=0.05, most=0.05)
+    tree = [
+        child(A, log, deeds={"first": crash_times(1)}, backoff=late),
+        child(B, log, deeds={"start": asks(AskA("first"), timeout=30.0)}),
+    ]
+    async with running(tree) as system:
+        await eventually(lambda: state(system, "b") == "running")
+        assert (system.cells["a"].incarnation, system.cells["b"].incarnation) == (2, 2)
