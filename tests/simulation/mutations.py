@@ -305,7 +305,7 @@ MUTATIONS = (
         within=40,
         climate=KILL_STORM,
         days=0.2,
-        blind="A kill that leaves in doubt what was not synced, and a power cut in the life after it.",
+        blind="A power cut aimed at the first operations of the life after a kill.",
     ),
     Mutation(
         "what interrupted commits left is not swept",
@@ -480,7 +480,7 @@ MUTATIONS = (
         within=40,
         climate=TRAINER_CRASHES,
         days=0.3,
-        blind="Crashes aimed at one kind of message, so that they often come in the one handling that matters.",
+        blind="More of the aimed crashes than a universe has: they have not come in the one handling that matters yet.",
     ),
     Mutation(
         "a batch whose file is gone is trained",
@@ -489,7 +489,7 @@ MUTATIONS = (
         within=40,
         climate=OUTCOME_CRASHES,
         days=0.3,
-        blind="Crashes aimed at one kind of message, so that they often come in the one handling that matters.",
+        blind="More of the aimed crashes than a universe has: they have not come in the one handling that matters yet.",
     ),
     Mutation(
         "a committed batch is trained again",
@@ -544,7 +544,7 @@ MUTATIONS = (
         (Edit(f"{TRAINER}.on_stop", "state = self._jobs.done_state", "state = self._jobs.done_state and self._state"),),
         within=40,
         days=1.0,
-        blind="People who stop the daemon while it trains: a stop in the second after a batch began.",
+        blind="More stops in the second after a batch began than a universe has.",
     ),
     # The inbox.
     Mutation(
@@ -592,7 +592,7 @@ MUTATIONS = (
         within=40,
         climate=KILL_STORM,
         days=0.2,
-        blind="A kill that leaves in doubt what was not synced, and a power cut in the life after it.",
+        blind="A power cut aimed at the first operations of the life after a kill.",
     ),
     Mutation(
         "an interrupted claim is not taken up",
@@ -729,7 +729,7 @@ MUTATIONS = (
         ),
         within=40,
         days=0.3,
-        blind="People who want a night while a batch is in training.",
+        blind="More nights wanted while a batch is in training than a universe has.",
     ),
     Mutation(
         "a date has any number of nights",
@@ -846,7 +846,7 @@ MUTATIONS = (
         ),
         within=40,
         days=1.0,
-        blind="Stops in the second in which a file is filed.",
+        blind="More stops in the second in which a file is filed than a universe has.",
     ),
     # The runtime.
     Mutation(
