@@ -1,35 +1,22 @@
-"""Supervision: the one place where a crash is caught, and where it is decided what comes next.
+"""Supervision: a branch starts its children in order, decides what follows their ends, and stops them backwards.
 
-A crash ends the incarnation, never mends it: the fresh instance starts from what is on disk and from the mailbox, which
-the cell kept. Order is: the old instance is gone and its device is quiet, the back-off passes, the new instance's
-``on_start`` returns, then messages flow again.
+Restart, disable or escalate, as the tree says (``runtime.tree``). How one child lives and crashes is in
+``runtime.child_runner``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import anyio.lowlevel
-
-from messages import ActorCrashed, ActorGaveUp, ActorStarted
-from messages.supervision import Ending
-from runtime.actor import Actor, functions_of
-from runtime.cell import Cell, Stop
-from runtime.errors import OperatorError
-from runtime.mailbox import Envelope
-from runtime.tree import Branch, Child, Retry
+from messages import ActorGaveUp
+from runtime.cell import Cell
+from runtime.child_runner import ChildRunner, Ended
+from runtime.tree import Branch
 
 if TYPE_CHECKING:
     from runtime.system import ActorSystem
-
-BURST = 256
-"""Messages a cell handles before it lets others run, should no handler ever suspend."""
-INSIST_EVERY_SECONDS = 1.0
-"""How often an actor that outlived its time to stop is cancelled again."""
 
 
 class GaveUp(Exception):
@@ -40,41 +27,12 @@ class GaveUp(Exception):
         self.report = report
 
 
-class StartTimeoutError(RuntimeError):
-    """``on_start``, or the device job of the instance before, took longer than ``start_within``."""
-
-
-class StopTimeoutError(RuntimeError):
-    """``on_stop`` of an actor that ended by itself took longer than ``stop_within``."""
-
-
 @dataclass(frozen=True)
-class _Crash:
-    """What is left of an exception: text, for a held traceback would keep the dead instance alive.
+class _BranchFailed:
+    """A branch below has used up its own patience, and escalates this."""
 
-    ``for_a_person`` is the exception itself where restarting cannot help: an ``OperatorError``.
-    """
-
-    line: str
-    why: str
-    for_a_person: OperatorError | None = None
-
-    @staticmethod
-    def of(error: BaseException) -> _Crash:
-        line = "".join(traceback.format_exception_only(error)[:1]).strip()
-        why = "".join(traceback.format_exception(error)).strip()
-        error.__traceback__ = error.__cause__ = error.__context__ = None
-        return _Crash(line, why, error if isinstance(error, OperatorError) else None)
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """A child's end. ``asked``: it was the supervisor that stopped it. A branch ends with what it escalates."""
-
-    runner: ChildRunner | BranchRunner
-    crash: _Crash | None = None
-    asked: bool = False
-    failure: Exception | None = None
+    runner: BranchRunner
+    failure: Exception
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,326 +46,6 @@ class _Disable:
     why: str
 
 
-class ChildRunner:
-    """Runs one child's incarnations, one after the other."""
-
-    __slots__ = (
-        "_asked",
-        "_cut",
-        "_draining",
-        "_over",
-        "_serving",
-        "_up_at",
-        "branch",
-        "cell",
-        "crashes",
-        "last_words",
-        "streak",
-        "system",
-    )
-
-    def __init__(self, system: ActorSystem, child: Child, branch: BranchRunner) -> None:
-        self.system = system
-        self.cell = Cell(system, child)
-        self.branch = branch
-        self.crashes: tuple[float, ...] = ()
-        self.streak = 0
-        self.last_words = ""
-        self._asked = False
-        self._cut = False
-        self._draining = False
-        self._serving = False
-        self._up_at: float | None = None
-        self._over: asyncio.Future[None] | None = None
-
-    @property
-    def name(self) -> str:
-        return self.cell.name
-
-    @property
-    def settled(self) -> bool:
-        """Is it done for good?"""
-        return self.cell.state in ("stopped", "disabled")
-
-    async def start(self) -> None:
-        """Begin an incarnation; returns when it is up or has already ended. One that is under way is left alone."""
-        if self.cell.task is not None:
-            return
-        self._asked = self._cut = self._draining = self._serving = False
-        self._up_at = None
-        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.cell.task = self.system.spawn(self._incarnation(up), f"actor {self.name}")
-        await up
-
-    async def stop(self, *, for_good: bool = True) -> None:
-        """End the incarnation in order, or by force after ``stop_within`` seconds.
-
-        ``for_good=False``: another incarnation follows, so mailbox and device are kept and nothing is drained.
-        """
-        if self.cell.task is not None:
-            self._draining = for_good and self.cell.child.drain
-            await self._end_incarnation(self.cell.child.stop_within)
-        if for_good and not self.settled:
-            if self.cell.device_is_made:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self.cell.child.stop_within):
-                        await self.cell.quiet_device()
-            self.settle("stopped")
-
-    async def disable(self, why: str) -> None:
-        """End the incarnation at once and let no other follow."""
-        if self.settled:
-            return
-        if self.cell.task is not None:
-            await self._end_incarnation(0.0)
-        self.system.publish(ActorGaveUp(actor=self.name, why=why, disabled=True))
-        self.settle("disabled", why)
-
-    async def _end_incarnation(self, within: float) -> None:
-        self._asked = True
-        self.cell.state = "stopping"
-        self.system.put(self.cell, "supervisor", 0, Stop(), control=True, incarnation=self.cell.incarnation)
-        loop = asyncio.get_running_loop()
-        self._over = over = loop.create_future()
-        end_by_force: asyncio.TimerHandle
-
-        def insist() -> None:
-            # Again and again: what it awaits may swallow a cancellation.
-            nonlocal end_by_force
-            self._cut = True
-            if self.cell.task is not None:
-                self.cell.task.cancel()
-            end_by_force = loop.call_later(INSIST_EVERY_SECONDS, insist)
-
-        end_by_force = loop.call_later(within, insist)
-        try:
-            await over
-        finally:
-            end_by_force.cancel()
-
-    def settle(self, state: Literal["stopped", "disabled"], why: str = "") -> None:
-        """No more incarnations: asks that wait here fail, the rest is dropped, senders who wait for room go on."""
-        self.cell.state = state
-        self.system.empty_out(self.cell, f"{self.name} is {state}")
-        self.cell.close_device()
-        if state == "disabled":
-            self.system.tell_watchers(self.cell, "disabled", why)
-
-    async def _incarnation(self, up: asyncio.Future[None]) -> None:
-        crash: _Crash | None = None
-        task = self.cell.task
-        try:
-            actor = await self._begin()
-            if not up.done():
-                up.set_result(None)
-            self._serving = True
-            if self.cell.mailbox.in_hand is not None:  # its handling failed, and it is to be tried again
-                await self.cell.handle(self.cell.mailbox.in_hand)
-                self.cell.mailbox.acknowledge()
-            await self._serve()
-            await self._say_goodbye(actor)
-        except asyncio.CancelledError as caught:
-            if not self._cut:
-                if task is not None and task.cancelling():
-                    raise  # the whole run is torn down from outside
-                crash = _Crash.of(caught)  # something the handler waited for was cancelled; the handler was not
-        except (Exception, SystemExit) as caught:  # noqa: BLE001 - the supervisor is where crashes are caught
-            crash = _Crash.of(caught)
-        finally:
-            self.cell.task = None
-            if not up.done():
-                up.set_result(None)
-            if self._over is not None and not self._over.done():
-                self._over.set_result(None)
-        if crash is not None:
-            self._note_crash(crash)
-        elif self._in_hand is not None:
-            # Cut off with a message in hand: it was not dealt with.
-            self.system.dead_letter(self.cell, self._in_hand, "cancelled")
-            self.cell.mailbox.acknowledge()
-        self.cell.ended()
-        how: Ending = "crashed" if crash is not None else "stopped" if self._asked else "finished"
-        self.system.tell_watchers(self.cell, how, crash.line if crash is not None else "")
-        self.branch.child_ended(_Ended(self, crash, self._asked))
-
-    @property
-    def _in_hand(self) -> Envelope | None:
-        """The message that is being handled; one that waits to be handled again is not, while ``on_start`` runs."""
-        return self.cell.mailbox.in_hand if self._serving else None
-
-    async def _begin(self) -> Actor:
-        cell, limit = self.cell, self.cell.child.start_within
-        what = "the device job of the instance before did not end"
-        try:
-            async with asyncio.timeout(limit):
-                if cell.device_is_made:
-                    await cell.quiet_device()
-                actor = cell.new_instance()
-                what = "on_start did not return"
-                await actor.on_start()
-        except TimeoutError as late:
-            raise StartTimeoutError(f"{self.name}: {what} within {limit:g} s") from late
-        cell.running()
-        self._up_at = self.system.now()
-        if self.system.heard(ActorStarted):
-            self.system.publish(ActorStarted(actor=self.name, incarnation=cell.incarnation))
-        return actor
-
-    async def _say_goodbye(self, actor: Actor) -> None:
-        """``on_stop``, in bounded time also where nobody asked for the end."""
-        limit = self.cell.child.stop_within
-        try:
-            async with asyncio.timeout(None if self._asked else limit):
-                await actor.on_stop()
-        except TimeoutError as late:
-            raise StopTimeoutError(f"{self.name}: on_stop did not return within {limit:g} s") from late
-
-    async def _serve(self) -> None:  # noqa: C901 - one loop, for a call in it would cost as much as all the rest
-        """Lease message after message until told to stop.
-
-        The inner loop is the runtime's hottest: what any incarnation may handle is handled right here. All else, and
-        everything while someone probes, is left to ``Cell.handle``.
-        """
-        cell, system = self.cell, self.system
-        mailbox, trace = cell.mailbox, system.trace
-        control, work = mailbox.control, mailbox.work
-        note, now, loop = system.note, system.now, asyncio.get_running_loop()
-        instance = cell.instance
-        assert instance is not None, "only an incarnation that is up serves"
-        handlers = {} if system.probe is not None else functions_of(type(instance))
-        while True:
-            if not control and not work:
-                mailbox.waiter = waiter = loop.create_future()
-                await waiter
-            done: Envelope | None = None
-            cell.busy_from = now()
-            for _ in range(BURST):
-                if control:
-                    envelope = control.pop(0)
-                elif work:
-                    envelope = work.popleft()
-                    if mailbox.rooms is not None:
-                        mailbox.give_room()
-                else:
-                    break
-                mailbox.in_hand = envelope
-                handler = handlers.get(type(envelope.message))
-                if handler is None or envelope.incarnation:
-                    if done is not None:
-                        note((now(), done, None))
-                        done = None
-                    if await self._handle_other(envelope):
-                        return
-                    continue
-                cell.begun_at = at = now()
-                note((at, done, envelope))
-                if done is not None:
-                    trace.doubles += 1
-                    done = None
-                answer = await handler(instance, envelope.message)
-                cell.handled += 1
-                done = envelope
-                if envelope.asks:
-                    at = now()
-                    note((at, done, None))
-                    done = None
-                    system.answer(at, envelope, answer)
-            mailbox.in_hand = cell.begun_at = None
-            at = now()
-            cell.busy_seconds += at - cell.busy_from
-            cell.busy_from = None
-            if done is not None:
-                note((at, done, None))
-                cell.last_message = type(done.message).__name__
-            if len(trace.entries) > trace.most:
-                trace.trim()
-            if control or work:
-                await anyio.lowlevel.checkpoint()  # let others run, should no handler ever suspend
-
-    async def _handle_other(self, envelope: Envelope) -> bool:
-        """Deal with what is not plain; ``True`` if it was the order to stop, and what was to be drained is drained."""
-        cell, mailbox = self.cell, self.cell.mailbox
-        if envelope.incarnation not in (0, cell.incarnation):
-            self._drop_for_another(envelope)
-        elif isinstance(envelope.message, Stop):
-            mailbox.acknowledge()
-            # Only what waits now: a sender that is stopped later must not keep this one from ending.
-            last = mailbox.newest_id if self._draining else 0
-            while mailbox.holds(last):
-                left = await mailbox.next()
-                if left.incarnation not in (0, cell.incarnation):
-                    self._drop_for_another(left)
-                elif not isinstance(left.message, Stop):
-                    await cell.handle(left)
-                mailbox.acknowledge()
-            return True
-        else:
-            await cell.handle(envelope)
-        mailbox.acknowledge()
-        return False
-
-    def _drop_for_another(self, envelope: Envelope) -> None:
-        cell = self.cell
-        cell.record("dropped", envelope.id, envelope.cause, envelope.sender, cell.name, "for another")
-
-    def _note_crash(self, crash: _Crash) -> None:
-        """Settle the message in hand by the child's policy, count the crash, tell the observers."""
-        cell, backoff = self.cell, self.cell.child.backoff
-        envelope = self._in_hand
-        now = self.system.now()
-        if self._up_at is not None and now - self._up_at > backoff.healthy:
-            self.streak = 0
-        self.streak += 1
-        if envelope is None or envelope.attempt == 0:
-            # A second crash over one redelivered message is the same trouble: it is not charged twice.
-            self.crashes = (*self.crashes, now)
-        chain: tuple[str, ...] = ()
-        kind = ""
-        if envelope is None:
-            cell.record("crashed", 0, 0, cell.name, cell.name, "", body=crash.line)
-        else:
-            kind = type(envelope.message).__name__
-            chain = self.system.trace.cause_chain(envelope.id)
-            cell.record_of("crashed", envelope, attempt=envelope.attempt, body=crash.line)
-            self._settle_message(crash)
-        if crash.for_a_person is not None:
-            return  # not the actor's fault: it is told once, as the mistake that it is, by whoever answers this end
-        over = f"over {kind}" if kind else "in on_start or on_stop"
-        self.last_words = f"{over} ({crash.line}); cause chain: {' <- '.join(chain) or 'its own start or stop'}"
-        news = ActorCrashed(
-            actor=cell.name,
-            incarnation=cell.incarnation,
-            message_type=kind,
-            why=crash.why,
-            cause_chain=chain,
-            restart_in_s=round(self.delay(), 3),
-        )
-        # An observer that crashed over such news would otherwise be fed the next one by its own crash, for ever.
-        self.system.publish(news, but_not=cell if kind == "ActorCrashed" else None)
-
-    def _settle_message(self, crash: _Crash) -> None:
-        envelope, policy = self.cell.mailbox.in_hand, self.cell.child.on_crash
-        assert envelope is not None, "only called for a message in hand"
-        repeatable = not envelope.asks and envelope.incarnation == 0
-        if repeatable and isinstance(policy, Retry) and envelope.attempt < policy.times:
-            envelope.attempt += 1
-        else:
-            self.system.dead_letter(self.cell, envelope, crash.why)
-            self.cell.mailbox.acknowledge()
-
-    def delay(self) -> float:
-        """The back-off before the next start, with this crash's seeded jitter."""
-        backoff = self.cell.child.backoff
-        delay = min(backoff.most, backoff.first * 2.0 ** min(64, max(1, self.streak) - 1))
-        return delay * self.system.jitter(self.name, self.cell.incarnation)
-
-    def exhausted(self) -> bool:
-        """More crashes than the intensity allows within the period?"""
-        now = self.system.now()
-        self.crashes = tuple(at for at in self.crashes if now - at <= self.cell.child.period)
-        return len(self.crashes) > self.cell.child.intensity
-
-
 class BranchRunner:
     """One supervisor: starts its children in order, answers their ends, stops them backwards."""
 
@@ -419,7 +57,7 @@ class BranchRunner:
             BranchRunner(system, child, self) if isinstance(child, Branch) else ChildRunner(system, child, self)
             for child in spec.children
         ]
-        self._events: asyncio.Queue[_Ended | _RestartDue | _Disable | None] = asyncio.Queue()
+        self._events: asyncio.Queue[Ended | _BranchFailed | _RestartDue | _Disable | None] = asyncio.Queue()
         self._over: asyncio.Event | None = None
         self._stopping = False
         self._doomed = False
@@ -498,14 +136,17 @@ class BranchRunner:
                 return True
         return False
 
-    def child_ended(self, ended: _Ended) -> None:
+    def child_ended(self, ended: Ended) -> None:
         """Told by a child's last breath."""
         if ended.crash is not None and ended.crash.for_a_person is not None and not self.spec.isolate:
             # It will not come back: nobody shall wait for it, nor be started after it.
             self._doomed = True
-            if isinstance(ended.runner, ChildRunner):
-                ended.runner.settle("disabled")
+            ended.runner.settle("disabled")
         self._events.put_nowait(ended)
+
+    def branch_failed(self, failed: _BranchFailed) -> None:
+        """Told by a branch below when it has stopped."""
+        self._events.put_nowait(failed)
 
     async def _watch(self, over: asyncio.Event) -> None:
         failure: Exception | None = None
@@ -518,7 +159,9 @@ class BranchRunner:
                     self.system.spawn(self._start_again(event), f"restart in {self.name}")
             elif isinstance(event, _Disable):
                 await event.runner.disable(event.why)
-            elif isinstance(event, _Ended) and not self._stopping:
+            elif isinstance(event, _BranchFailed):
+                failure = self._answer_branch(event)
+            elif isinstance(event, Ended) and not self._stopping:
                 failure = await self._answer(event)
         self._stopping = True
         for handle in self._due.values():
@@ -530,17 +173,17 @@ class BranchRunner:
             if self.parent is None:
                 self.system.give_up(failure)
             else:
-                self.parent.child_ended(_Ended(self, failure=failure))
+                self.parent.branch_failed(_BranchFailed(self, failure))
 
-    async def _answer(self, ended: _Ended) -> Exception | None:
+    def _answer_branch(self, failed: _BranchFailed) -> Exception | None:
+        if not self.spec.isolate:
+            return failed.failure
+        self.system.publish(ActorGaveUp(actor=failed.runner.name, why=str(failed.failure), disabled=True))
+        return None
+
+    async def _answer(self, ended: Ended) -> Exception | None:
         """Restart, disable or escalate; returns what to escalate with."""
         runner, crash = ended.runner, ended.crash
-        if isinstance(runner, BranchRunner):
-            # A branch that fails has already used up its own patience.
-            if ended.failure is not None and self.spec.isolate:
-                self.system.publish(ActorGaveUp(actor=runner.name, why=str(ended.failure), disabled=True))
-                return None
-            return ended.failure
         if ended.asked:
             return None  # whoever asked has said what comes next
         child = runner.cell.child

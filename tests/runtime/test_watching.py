@@ -130,11 +130,11 @@ async def test_on_stop_of_an_actor_that_ends_by_itself_has_a_time_out_too() -> N
         await system.send(ToA("leave"))
         await eventually(lambda: system.cells["a"].incarnation == 2)
         crashed = [r.body for r in system.trace.since(0) if r.kind == "crashed"]
-        assert crashed == ["runtime.supervisor.StopTimeoutError: a: on_stop did not return within 0.02 s"]
+        assert crashed == ["runtime.child_runner.StopTimeoutError: a: on_stop did not return within 0.02 s"]
 
 
 async def test_one_who_swallows_its_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.supervisor.INSIST_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("runtime.child_runner.INSIST_EVERY_SECONDS", 0.01)
     swallowed: list[str] = []
 
     async def stubborn(actor: Scripted) -> None:
