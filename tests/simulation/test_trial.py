@@ -6,6 +6,8 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ from runtime.simulation.loop import latency
 from runtime.simulation.strikes import Strike, read
 from runtime.simulation.trial import Found, Moment, Trial, Violation
 from runtime.simulation.weather import Climate
+from runtime.trace import Record
 
 COUNT = "count"
 WANTED = 12
@@ -305,3 +308,15 @@ def test_a_message_that_nobody_ever_sees_again_is_missed(monkeypatch: pytest.Mon
     found = with_promises_of_the_runtime(1)
     assert found.promise == "no message vanishes"
     assert "nothing tells what became of it" in found.violation
+
+
+def test_an_order_is_judged_only_where_the_lanes_are_still_known() -> None:
+    """The ring of a long life has let the sending of the oldest deliveries go; a control message may overtake work."""
+    message = CountUp(number=1)
+    work = Envelope(7, 0, "a", "b", message, 2.0)
+    begun = [Record(n, 3.0 + n, "begun", id, 0, "a", "b", "M", 0, 0) for n, id in enumerate((7, 5))]
+    trial: Any = SimpleNamespace(records=begun, deliveries=[work])
+    DeliveriesKeepTheirOrder().check(trial)
+    trial.deliveries = [Envelope(5, 0, "a", "b", message, 1.0), work]
+    with pytest.raises(Violation, match="after delivery 7"):
+        DeliveriesKeepTheirOrder().check(trial)
