@@ -314,7 +314,7 @@ def test_an_order_is_judged_only_where_the_lanes_are_still_known() -> None:
     """The ring of a long life has let the sending of the oldest deliveries go; a control message may overtake work."""
     message = CountUp(number=1)
     work = Envelope(7, 0, "a", "b", message, 2.0)
-    begun = [Record(n, 3.0 + n, "begun", id, 0, "a", "b", "M", 0, 0) for n, id in enumerate((7, 5))]
+    begun = [Record(n, 3.0 + n, "begun", number, 0, "a", "b", "M", 0, 0) for n, number in enumerate((7, 5))]
     trial: Any = SimpleNamespace(records=begun, deliveries=[work])
     DeliveriesKeepTheirOrder().check(trial)
     trial.deliveries = [Envelope(5, 0, "a", "b", message, 1.0), work]
