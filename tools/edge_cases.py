@@ -10,7 +10,6 @@ exits 1 if what stands there is not what the tests say now.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from runtime.errors import EXIT_DONE, EXIT_FAILED
+from tools import markers
 
 BEGIN = "<!-- edge-cases:begin -->"
 END = "<!-- edge-cases:end -->"
@@ -424,43 +423,20 @@ def _cell(mode: str, names: list[str]) -> str:
 
 
 def placed(text: str, table: str) -> str:
-    """``text`` with ``table`` between the markers.
-
-    Raises:
-        ValueError: the markers are not there, once each and in order.
-    """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"it must hold {BEGIN} and, below it, {END}, once each")
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}"
+    """``text`` with ``table`` between the markers; ``ValueError`` where they are not there once each, in order."""
+    return markers.placed(text, table, BEGIN, END)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print, write or check."""
-    parser = argparse.ArgumentParser(prog="python -m tools.edge_cases", description="which tests hold which edge case")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers of FILE")
-    which.add_argument("--check", type=Path, metavar="FILE", help="exit 1 if FILE does not say what the tests say")
-    given = parser.parse_args(argv)
-    table = drawn(cases())
-    path: Path | None = given.write or given.check
-    if path is None:
-        print(table)
-        return EXIT_DONE
-    try:
-        text = path.read_text(encoding="utf-8")
-        wanted = placed(text, table)
-    except (OSError, ValueError) as error:
-        print(f"{path}: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    if given.write:
-        if wanted != text:
-            path.write_text(wanted, encoding="utf-8")
-        return EXIT_DONE
-    if wanted != text:
-        print(f"{path} is stale: python -m tools.edge_cases --write {path}", file=sys.stderr)
-        return EXIT_FAILED
-    return EXIT_DONE
+    return markers.print_write_or_check(
+        argv,
+        tool="tools.edge_cases",
+        does="which tests hold which edge case",
+        source="the tests say",
+        part=drawn(cases()),
+        place=placed,
+    )
 
 
 if __name__ == "__main__":

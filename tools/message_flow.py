@@ -6,20 +6,17 @@ exits 1 if what stands there is not what the code says now.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import inspect
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
 from runtime.actor import handlers_of
-from runtime.errors import EXIT_DONE, EXIT_FAILED
 from runtime.topology import Edge, flow
 from runtime.tree import children_of
-from tools import daemon
+from tools import daemon, markers
 from tools.house import default_config, house, silent_parts
 
 BEGIN = "<!-- message-flow:begin -->"
@@ -100,43 +97,20 @@ def _table(found: Sequence[Edge]) -> list[str]:
 
 
 def placed(text: str, picture: str) -> str:
-    """``text`` with ``picture`` between the markers.
-
-    Raises:
-        ValueError: the markers are not there, once each and in order.
-    """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"it must hold {BEGIN} and, below it, {END}, once each")
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n{picture}\n{END}{rest.partition(END)[2]}"
+    """``text`` with ``picture`` between the markers; ``ValueError`` where they are not there once each, in order."""
+    return markers.placed(text, picture, BEGIN, END)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print, write or check."""
-    parser = argparse.ArgumentParser(prog="python -m tools.message_flow", description="draw who says what to whom")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--write", type=Path, metavar="FILE", help="put it between the markers of FILE")
-    which.add_argument("--check", type=Path, metavar="FILE", help="exit 1 if FILE does not say what the code says")
-    given = parser.parse_args(argv)
-    picture = drawn(edges())
-    path: Path | None = given.write or given.check
-    if path is None:
-        print(picture)
-        return EXIT_DONE
-    try:
-        text = path.read_text(encoding="utf-8")
-        wanted = placed(text, picture)
-    except (OSError, ValueError) as error:
-        print(f"{path}: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    if given.write:
-        if wanted != text:
-            path.write_text(wanted, encoding="utf-8")
-        return EXIT_DONE
-    if wanted != text:
-        print(f"{path} is stale: python -m tools.message_flow --write {path}", file=sys.stderr)
-        return EXIT_FAILED
-    return EXIT_DONE
+    return markers.print_write_or_check(
+        argv,
+        tool="tools.message_flow",
+        does="draw who says what to whom",
+        source="the code says",
+        part=drawn(edges()),
+        place=placed,
+    )
 
 
 if __name__ == "__main__":
