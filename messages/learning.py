@@ -15,7 +15,8 @@ class Cursor(msgspec.Struct, frozen=True):
     """Where training stands inside one batch: ``step`` of its ``steps`` are already in the weights.
 
     The order of examples is a pure function of (seed, digest, epoch), so ``step`` alone says what comes next.
-    The other fields accumulate what the receipt will say; tokens as in ``Receipt``, ``seconds`` of training.
+    The other fields accumulate what the receipt will say; tokens as in ``Receipt``, ``seconds`` of training,
+    ``checkpoint_seconds`` for which it stood still for checkpoints.
     """
 
     batch: str
@@ -33,6 +34,7 @@ class Cursor(msgspec.Struct, frozen=True):
     tokens_cut: int = 0
     seconds: float = 0.0
     checkpoints: int = 0
+    checkpoint_seconds: float = 0.0
     steps_skipped: int = 0
     resumed: int = 0
     warnings: tuple[str, ...] = ()

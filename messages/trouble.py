@@ -55,6 +55,8 @@ class Receipt(msgspec.Struct, frozen=True):
 
     ``tokens_*`` count model tokens over all epochs; losses are mean nats per trained token over the same
     fixed sample of the file, measured before its first and after its last step. ``seconds`` is training time.
+    ``checkpoint_seconds``: how long the steps stood still for all ``checkpoints`` together, which is while the state is
+    copied; ``checkpoint_share``: of the time that training took with them.
     """
 
     batch: str
@@ -73,6 +75,8 @@ class Receipt(msgspec.Struct, frozen=True):
     loss_after: float | None
     seconds: float
     checkpoints: int = 0
+    checkpoint_seconds: float = 0.0
+    checkpoint_share: float = 0.0
     steps_skipped: int = 0
     resumed: int = 0
     when: str = ""

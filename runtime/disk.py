@@ -22,6 +22,9 @@ import msgspec
 
 Kind = Literal["file", "dir", "link", "other"]
 
+Buffer = bytes | memoryview
+"""Content to be written; of a ``memoryview`` the bytes, and they stand still until it is written."""
+
 
 class FileStat(msgspec.Struct, frozen=True):
     """What ``lstat`` says. ``changed_ns`` is ctime: on a rename into place it is the time of arrival."""
@@ -42,7 +45,7 @@ class DiskPort(Protocol):
     def open_append(self, path: str) -> int:
         """Open for appending, creating the file if there is none."""
 
-    def write(self, handle: int, data: bytes | memoryview) -> None:
+    def write(self, handle: int, data: Buffer) -> None:
         """Write all of ``data`` at the handle's end."""
 
     def fsync(self, handle: int) -> None:
@@ -109,7 +112,7 @@ class Disk:
     def open_append(self, path: str) -> int:
         return os.open(self.home / path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
-    def write(self, handle: int, data: bytes | memoryview) -> None:
+    def write(self, handle: int, data: Buffer) -> None:
         rest = memoryview(data).cast("B")
         while rest:
             rest = rest[os.write(handle, rest[: 1 << 26]) :]

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 
 import blake3
 
-from runtime.disk import DiskPort
+from runtime.disk import Buffer, DiskPort
 
 CHUNK_BYTES = 1 << 20
 
@@ -58,7 +58,7 @@ def _discard(disk: DiskPort, path: str) -> None:
         remove(disk, path)
 
 
-def write_new(disk: DiskPort, path: str, data: bytes) -> None:
+def write_new(disk: DiskPort, path: str, data: Buffer) -> None:
     """Write a file that must not exist and sync its content; its name still needs ``fsync_dir``."""
     with _writing(disk, path) as handle:
         disk.write(handle, data)
@@ -79,7 +79,7 @@ def write_file(disk: DiskPort, path: str, data: bytes) -> None:
     disk.fsync_dir(parent_of(path))
 
 
-def write_directory(disk: DiskPort, path: str, files: Mapping[str, bytes]) -> None:
+def write_directory(disk: DiskPort, path: str, files: Mapping[str, Buffer]) -> None:
     """Make a folder with these files, seen whole or not at all. ``path`` must not exist."""
     staged = hidden(path, "part")
     if disk.stat(staged) is not None:
@@ -236,7 +236,7 @@ def digest_of(disk: DiskPort, path: str) -> str:
     return f"blake3:{digest.hexdigest()}"
 
 
-def digest_of_bytes(data: bytes) -> str:
+def digest_of_bytes(data: Buffer) -> str:
     """``blake3:<hex>`` of a buffer."""
     return f"blake3:{blake3.blake3(data).hexdigest()}"
 

@@ -18,6 +18,7 @@ import msgspec
 
 from messages import Message, Question
 from runtime import WaitCycle, trace_files
+from runtime.disk import Buffer
 from runtime.trace import KEPT_BYTES, Record
 from tools.replay_window import Said, Window
 
@@ -84,10 +85,10 @@ class _Cloakroom:
         self._used = used
         self._miss = miss
 
-    def look(self, _ticket: str) -> Mapping[str, bytes] | None:
+    def look(self, _ticket: str) -> Mapping[str, Buffer] | None:
         return {} if self._used() else None
 
-    def leave(self, _files: Mapping[str, bytes]) -> str:
+    def leave(self, _files: Mapping[str, Buffer], _handed_back: Callable[[], None] | None = None) -> str:
         self._miss("the ticket: what is left in the cloakroom outside of a job leaves no record")
 
     def hand_back(self, _ticket: str) -> None:

@@ -40,7 +40,7 @@ from actors.checkpointer.head import (
 )
 from messages import SCHEMA, Delta, LearningState, StateInForce
 from runtime import durable
-from runtime.disk import DiskPort
+from runtime.disk import Buffer, DiskPort
 from runtime.errors import EXIT_CONFIG, EXIT_USAGE, OperatorError
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -295,7 +295,7 @@ class Store:
 
     # Committing.
 
-    def commit(self, files: Mapping[str, bytes], state: LearningState, why: str, now: str) -> Kept:
+    def commit(self, files: Mapping[str, Buffer], state: LearningState, why: str, now: str) -> Kept:
         """Write a generation and put it in force. ``OSError``: the one before is still in force."""
         head = self.head or Head(SCHEMA, 0, 0, "", "", state.base_fingerprint, now)
         kept = self._write_generation(head, files, state, why, now, head.model_path, head.ledger)
@@ -307,7 +307,7 @@ class Store:
 
     def commit_night(
         self,
-        files: Mapping[str, bytes],
+        files: Mapping[str, Buffer],
         state: LearningState,
         *,
         night: str,
@@ -340,14 +340,14 @@ class Store:
         verify(self._disk, path, durable.digest_of_bytes(raw))
         return Delta(night, path, durable.digest_of_bytes(raw), due_date, source.global_step, source.generation)
 
-    def _manifest(self, head: Head, files: Mapping[str, bytes], of: Manifest, now: str, why: str) -> Manifest:
+    def _manifest(self, head: Head, files: Mapping[str, Buffer], of: Manifest, now: str, why: str) -> Manifest:
         entries = {name: FileEntry(len(data), durable.digest_of_bytes(data)) for name, data in files.items()}
         return msgspec.structs.replace(of, files=entries, when=now, why=why, ledger=head.ledger, deltas=head.deltas)
 
     def _write_generation(
         self,
         head: Head,
-        files: Mapping[str, bytes],
+        files: Mapping[str, Buffer],
         state: LearningState,
         why: str,
         now: str,

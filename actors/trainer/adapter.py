@@ -70,14 +70,12 @@ class Adapter:
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[name])
 
-    def files(self) -> dict[str, bytes]:
-        """Both files' content."""
-        return {
-            WEIGHTS: serialised({name: each.detach() for name, each in self.parameters.items()}, WEIGHTS),
-            CONFIG: self._config_file(),
-        }
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What the weights file holds."""
+        return {name: each.detach() for name, each in self.parameters.items()}
 
-    def _config_file(self) -> bytes:
+    def config_file(self) -> bytes:
+        """The content of the config file."""
         plain = self.config.to_dict()
         plain["inference_mode"] = True
         # PEFT keeps some fields as sets, whose order changes from process to process.
@@ -126,20 +124,6 @@ def all_or_refuse(content: bytes, expected: Mapping[str, torch.Size], file: str)
         if tensors[name].is_floating_point() and not tensors[name].isfinite().all():
             raise EngineError("NF-MODEL-008", f"{file}: {name} holds numbers that are not finite")
     return tensors
-
-
-def serialised(tensors: Mapping[str, torch.Tensor], file: str) -> bytes:
-    """A safetensors file: the same bytes for the same tensors.
-
-    Raises:
-        EngineError: NF-TRAIN-005, a number is not finite.
-    """
-    on_host = {name: tensors[name].to("cpu", copy=True).contiguous() for name in sorted(tensors)}
-    for name, tensor in on_host.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise EngineError("NF-TRAIN-005", f"{file}: {name} holds numbers that are not finite; it is not saved")
-    content: bytes = safetensors.torch.save(on_host, metadata={"format": "pt"})
-    return content
 
 
 def _lora(settings: TrainerSettings, base_name: str, **as_read: Any) -> LoraConfig:

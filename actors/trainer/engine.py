@@ -19,6 +19,7 @@ from typing import Protocol
 import msgspec
 
 from messages import Cursor, LearningState
+from runtime.disk import Buffer
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
@@ -98,8 +99,15 @@ class Engine(Protocol):
     def evaluate(self) -> float | None:
         """Mean loss over the open batch's fixed sample (nats per trained token), changing nothing."""
 
-    def snapshot(self) -> Mapping[str, bytes]:
-        """File name -> content of all a generation needs but ``trainer_state.json``. Never a non-finite number."""
+    def snapshot(self) -> Mapping[str, Buffer]:
+        """File name -> content of all a generation needs but ``trainer_state.json``. Never a non-finite number.
+
+        The content stands still until ``reuse``; steps may go on meanwhile. This is all the time that a checkpoint
+        takes from training, so it only copies.
+        """
+
+    def reuse(self, snapshot: Mapping[str, Buffer]) -> None:
+        """Nobody reads this snapshot any more: its memory may be filled again. The one method called on any thread."""
 
     def close_batch(self) -> None:
         """Forget the open batch."""

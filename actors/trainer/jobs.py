@@ -143,7 +143,7 @@ class DeviceJobs:
     def snapshot(self, state: LearningState) -> StepsTaken | EngineStumbled:
         """No step; only the state as it is, for a commit."""
         try:
-            ticket = self._cloakroom.leave(self._engine.snapshot())
+            ticket, _ = self._leave_snapshot()
         except (EngineError, OSError) as error:
             return stumbled(error)
         self.done_state, self.done_outcome = state, None
@@ -154,7 +154,7 @@ class DeviceJobs:
         self.done_state = None
         try:
             self._engine.load(state, "", model_path)
-            ticket = self._cloakroom.leave(self._engine.snapshot())
+            ticket, _ = self._leave_snapshot()
         except (EngineError, OSError) as error:
             return AdapterNotBegun(why=str(error))
         self.done_state, self.done_outcome = state, None
@@ -189,10 +189,17 @@ class DeviceJobs:
             return self._exhausted(state, accepted)
         ticket = ""
         if snapshot_after is not None and len(steps) >= snapshot_after:
-            state = replace(state, cursor=replace(_cursor(state), checkpoints=cursor.checkpoints + 1))
-            ticket = self._cloakroom.leave(self._engine.snapshot())
+            ticket, blocked = self._leave_snapshot()
+            state = replace(state, cursor=_with_checkpoint(_cursor(state), blocked))
         self.done_state, self.done_outcome = state, None
         return _taken(state, steps, seconds, ticket)
+
+    def _leave_snapshot(self) -> tuple[str, float]:
+        """Leave a snapshot in the cloakroom: its ticket, and for how many seconds training stood still for it."""
+        began = self._seconds()
+        snapshot = self._engine.snapshot()
+        ticket = self._cloakroom.leave(snapshot, lambda: self._engine.reuse(snapshot))
+        return ticket, self._seconds() - began
 
     def _counted(self, state: LearningState, step: Step) -> LearningState:
         """The state after one step. A skipped step moves the cursor and nothing else."""
@@ -214,8 +221,11 @@ class DeviceJobs:
         )
 
     def _exhausted(self, state: LearningState, accepted: BatchAccepted) -> BatchExhausted:
-        """The batch is done: measure again, write the receipt into the state, snapshot."""
-        cursor = _cursor(state)
+        """The batch is done: measure again, snapshot, write the receipt into the state."""
+        loss_after = self._engine.evaluate()
+        ticket, blocked = self._leave_snapshot()
+        cursor = _with_checkpoint(_cursor(state), blocked)
+        stood_still = cursor.checkpoint_seconds
         receipt = Receipt(
             batch=cursor.batch,
             name=cursor.name,
@@ -230,9 +240,11 @@ class DeviceJobs:
             tokens_masked=cursor.tokens_masked,
             tokens_cut=cursor.tokens_cut,
             loss_before=cursor.loss_before,
-            loss_after=self._engine.evaluate(),
+            loss_after=loss_after,
             seconds=cursor.seconds,
-            checkpoints=cursor.checkpoints + 1,
+            checkpoints=cursor.checkpoints,
+            checkpoint_seconds=round(stood_still, 4),
+            checkpoint_share=round(stood_still / (cursor.seconds + stood_still), 6) if cursor.seconds else 0.0,
             steps_skipped=cursor.steps_skipped,
             resumed=cursor.resumed,
             when=self._now().isoformat(timespec="seconds"),
@@ -242,7 +254,6 @@ class DeviceJobs:
         )
         trained = BatchTrained(batch=cursor.batch, name=cursor.name, receipt=receipt)
         state = replace(state, cursor=None, unfiled=(*state.unfiled, trained))
-        ticket = self._cloakroom.leave(self._engine.snapshot())
         self._engine.close_batch()
         self.done_state, self.done_outcome = state, trained
         return BatchExhausted(state=state, trained=trained, ticket=ticket)
@@ -258,6 +269,11 @@ def stumbled(error: EngineError | OSError) -> EngineStumbled:
 def _cursor(state: LearningState) -> Cursor:
     assert state.cursor is not None, "a slice belongs to an open batch"
     return state.cursor
+
+
+def _with_checkpoint(cursor: Cursor, blocked: float) -> Cursor:
+    seconds = round(cursor.checkpoint_seconds + blocked, 6)
+    return replace(cursor, checkpoints=cursor.checkpoints + 1, checkpoint_seconds=seconds)
 
 
 def _taken(state: LearningState, steps: list[Step], seconds: float, ticket: str) -> StepsTaken:

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from actors.trainer.adapter import all_or_refuse, serialised
+from actors.trainer.adapter import all_or_refuse
 from actors.trainer.engine import EngineError
 from actors.trainer.settings import TrainerSettings
 
@@ -35,20 +35,18 @@ def fresh_adamw(parameters: dict[str, torch.nn.Parameter], settings: TrainerSett
     return optimizer
 
 
-def optimizer_file(optimizer: torch.optim.AdamW, parameters: dict[str, torch.nn.Parameter]) -> bytes:
-    """The content of ``optimizer.safetensors``."""
-    return serialised(_by_name(optimizer, parameters), OPTIMIZER)
-
-
 def read_optimizer(content: bytes, optimizer: torch.optim.AdamW, parameters: dict[str, torch.nn.Parameter]) -> None:
     """Put the state in ``content`` into a fresh optimizer."""
-    own = _by_name(optimizer, parameters)
+    own = optimizer_tensors(optimizer, parameters)
     read = all_or_refuse(content, {name: each.shape for name, each in own.items()}, OPTIMIZER)
     for name, tensor in own.items():
         tensor.copy_(read[name])
 
 
-def _by_name(optimizer: torch.optim.AdamW, parameters: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
+def optimizer_tensors(
+    optimizer: torch.optim.AdamW, parameters: dict[str, torch.nn.Parameter]
+) -> dict[str, torch.Tensor]:
+    """What ``optimizer.safetensors`` holds. The optimizer changes these in their place for as long as it lives."""
     return {
         f"{kind}/{name}": optimizer.state[parameter][kind]
         for name, parameter in parameters.items()
@@ -78,9 +76,9 @@ class Generators:
         if self._cuda:
             self._states["cuda"] = torch.cuda.get_rng_state(self._cuda)
 
-    def file(self) -> bytes:
-        """The content of ``rng.safetensors``."""
-        return serialised(self._states, RNG)
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What ``rng.safetensors`` holds: the states as they are now."""
+        return dict(self._states)
 
     def read(self, content: bytes) -> None:
         """Go on from the states in ``content``.

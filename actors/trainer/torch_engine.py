@@ -25,20 +25,21 @@ from actors.trainer import base_model, order
 from actors.trainer.adapter import CONFIG, WEIGHTS, Adapter, seed_of
 from actors.trainer.device_limits import cores, device_trouble, free_memory, out_of_memory
 from actors.trainer.engine import BatchPlan, EngineError, EngineInfo, Step
+from actors.trainer.host_buffers import HostBuffers, Tensors
 from actors.trainer.loss import trained_loss
 from actors.trainer.optimizer_file import (
     OPTIMIZER,
     RNG,
     Generators,
     fresh_adamw,
-    optimizer_file,
+    optimizer_tensors,
     read_optimizer,
 )
 from actors.trainer.rendering import Renderer
 from actors.trainer.settings import TrainerSettings
 from actors.trainer.tokenised_batch import TokenisedBatch, read_batch
 from messages import Cursor, LearningState
-from runtime.disk import DiskPort
+from runtime.disk import Buffer, DiskPort
 
 T = TypeVar("T")
 
@@ -56,6 +57,16 @@ class _Loaded:
         self.model = accelerator.prepare_model(adapter.model)
         self.optimizer = optimizer
         self.generators = generators
+        self.config = adapter.config_file()
+        # The adapter's matrices and its moments are changed in their place, so they are looked up only once.
+        self._lasting = {WEIGHTS: adapter.tensors(), OPTIMIZER: optimizer_tensors(optimizer, adapter.parameters)}
+        on_cuda = accelerator.device.type == "cuda"
+        self.buffers = HostBuffers(
+            self._tensors, pinned=on_cuda, synchronise=torch.cuda.synchronize if on_cuda else None
+        )
+
+    def _tensors(self) -> dict[str, Tensors]:
+        return {**self._lasting, RNG: self.generators.tensors()}
 
 
 class _Open:
@@ -167,14 +178,15 @@ class TorchEngine:
         mean = total / sum(batch.tokens.trained_counts[number] for number in batch.sample)
         return mean if math.isfinite(mean) else None
 
-    def snapshot(self) -> Mapping[str, bytes]:
+    def snapshot(self) -> Mapping[str, Buffer]:
         loaded = self._loaded
         assert loaded is not None, "there is nothing to snapshot before a load"
-        return {
-            **loaded.adapter.files(),
-            OPTIMIZER: optimizer_file(loaded.optimizer, loaded.adapter.parameters),
-            RNG: loaded.generators.file(),
-        }
+        return {**loaded.buffers.take(), CONFIG: loaded.config}
+
+    def reuse(self, snapshot: Mapping[str, Buffer]) -> None:
+        loaded = self._loaded
+        if loaded is not None:
+            loaded.buffers.give_back(snapshot)
 
     def close_batch(self) -> None:
         self._open = None

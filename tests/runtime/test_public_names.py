@@ -41,7 +41,7 @@ Completion: prompt completion
 ConsolidateNow:
 Conversation: turns tools
 Cursor: batch name path digest examples step steps epochs first_global_step loss_before tokens_trained
-    tokens_masked tokens_cut seconds checkpoints steps_skipped resumed warnings
+    tokens_masked tokens_cut seconds checkpoints checkpoint_seconds steps_skipped resumed warnings
 DamageFound: what why instead
 Delta: night path digest due_date global_step generation
 DiskMeasured: free_bytes needed_bytes ok
@@ -73,8 +73,8 @@ PauseTraining:
 PluginNoted: plugin what code hint
 Question:
 Receipt: batch name digest examples epochs steps first_global_step last_global_step adapter_id tokens_trained
-    tokens_masked tokens_cut loss_before loss_after seconds checkpoints steps_skipped resumed when warnings
-    line_errors line_error_count
+    tokens_masked tokens_cut loss_before loss_after seconds checkpoints checkpoint_seconds checkpoint_share
+    steps_skipped resumed when warnings line_errors line_error_count
 RecordTrace: on
 Report: batch name trouble errors error_count good_lines steps_kept when notes
 ResumeTraining:

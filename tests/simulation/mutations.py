@@ -13,6 +13,7 @@ from tests.simulation.planting import Edit
 
 DURABLE = "runtime.durable"
 STORE = "actors.checkpointer.store:Store"
+CHECKPOINTER = "actors.checkpointer.actor:Checkpointer"
 TRAINER = "actors.trainer.actor:Trainer"
 JOBS = "actors.trainer.jobs:DeviceJobs"
 INBOX = "actors.inbox_watcher.actor:InboxWatcher"
@@ -375,8 +376,8 @@ MUTATIONS = (
         (
             Edit(
                 f"{JOBS}._slice",
-                "checkpoints=cursor.checkpoints + 1",
-                "checkpoints=cursor.checkpoints + 1, step=max(0, cursor.step - 1)",
+                "cursor=_with_checkpoint(_cursor(state), blocked)",
+                "cursor=replace(_with_checkpoint(_cursor(state), blocked), step=max(0, cursor.step - 1))",
             ),
         ),
     ),
@@ -387,12 +388,12 @@ MUTATIONS = (
             Edit(
                 f"{JOBS}._slice",
                 "step = self._engine.step(",
-                "old = self._engine.snapshot()\n        step = self._engine.step(",
+                "self.old = self._engine.snapshot()\n        step = self._engine.step(",
             ),
             Edit(
-                f"{JOBS}._slice",
-                "self._cloakroom.leave(self._engine.snapshot())",
-                "self._cloakroom.leave(old if steps else self._engine.snapshot())",
+                f"{JOBS}._leave_snapshot",
+                "snapshot = self._engine.snapshot()",
+                "snapshot = getattr(self, 'old', None) or self._engine.snapshot()\n    self.old = None",
             ),
         ),
     ),
@@ -401,16 +402,28 @@ MUTATIONS = (
         "Moments of an earlier step are saved beside newer weights.",
         (
             Edit(
-                f"{JOBS}._slice",
-                "ticket = self._cloakroom.leave(self._engine.snapshot())",
+                f"{JOBS}._leave_snapshot",
+                "snapshot = self._engine.snapshot()",
                 "new = dict(self._engine.snapshot())\n"
-                "        name = 'optimizer.safetensors'\n"
-                "        old, self.old = (getattr(self, 'old', new[name]), new[name])\n"
-                "        ticket = self._cloakroom.leave({**new, name: old})",
+                "    name = 'optimizer.safetensors'\n"
+                "    old, self.old = (getattr(self, 'old', bytes(new[name])), bytes(new[name]))\n"
+                "    snapshot = {**new, name: old}",
             ),
         ),
         within=30,
         first_seed=3,
+    ),
+    Mutation(
+        "a snapshot's memory is filled again before it is written",
+        "What is committed is whatever the buffers hold by then.",
+        (
+            Edit(
+                f"{CHECKPOINTER}._commit",
+                "files = self.cloakroom.look(ticket)",
+                "files = self.cloakroom.look(ticket)\n    self.cloakroom.hand_back(ticket)",
+            ),
+        ),
+        within=5,
     ),
     Mutation(
         "a step that is not finite is counted",

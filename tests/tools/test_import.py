@@ -169,7 +169,7 @@ def one_step(home: Path, text: str) -> tuple[dict[str, torch.Tensor], list[int]]
     engine.step(force.state.adapter_step)
     from safetensors.torch import load
 
-    after = load(engine.snapshot()["adapter_model.safetensors"])
+    after = load(bytes(engine.snapshot()["adapter_model.safetensors"]))
     engine.unload()
     return after, list(ids)
 

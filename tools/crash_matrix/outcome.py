@@ -19,7 +19,19 @@ from tools.crash_matrix.points import NIGHT
 from tools.crash_matrix.script import Broken
 
 TENSORS = ("adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors", "rng.safetensors")
-TIMES = frozenset({"when", "seconds", "learning_since", "batch", "path", "resumed", "number"})
+TIMES = frozenset(
+    {
+        "when",
+        "seconds",
+        "checkpoint_seconds",
+        "checkpoint_share",
+        "learning_since",
+        "batch",
+        "path",
+        "resumed",
+        "number",
+    }
+)
 FOLDERS = ("inbox", "trained", "rejected", "failed")
 STATE = {"HEAD", "LOCK", "generations", "deltas", "batches", "set_aside"}
 

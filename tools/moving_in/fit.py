@@ -17,7 +17,8 @@ import torch
 from actors.trainer.adapter import CONFIG, WEIGHTS, Adapter, all_or_refuse, seed_of
 from actors.trainer.base_model import quiet
 from actors.trainer.engine import EngineError
-from actors.trainer.optimizer_file import OPTIMIZER, RNG, Generators, fresh_adamw, optimizer_file, read_optimizer
+from actors.trainer.host_buffers import HostBuffers
+from actors.trainer.optimizer_file import OPTIMIZER, RNG, Generators, fresh_adamw, optimizer_tensors, read_optimizer
 from actors.trainer.settings import TrainerSettings
 from messages import LearningState
 from tools.moving_in.moments import KINDS, DoNotFitError, Moments, moments_by_name
@@ -148,13 +149,12 @@ def files_of(fitting: Fitting, base: Base, settings: TrainerSettings) -> dict[st
             state = optimizer.state[adapter.parameters[name]]
             for kind in ("step", *KINDS):
                 state[kind].copy_(moments[kind])
-    generators = Generators("cpu", seed_of("dropout", settings.seed, ADAPTER_ID))
-    files = {
-        **adapter.files(),
-        OPTIMIZER: optimizer_file(optimizer, adapter.parameters),
-        RNG: generators.file(),
+    tensors = {
+        WEIGHTS: adapter.tensors(),
+        OPTIMIZER: optimizer_tensors(optimizer, adapter.parameters),
+        RNG: Generators("cpu", seed_of("dropout", settings.seed, ADAPTER_ID)).tensors(),
     }
+    files = {name: bytes(content) for name, content in HostBuffers(lambda: tensors).take().items()}
     all_or_refuse(files[WEIGHTS], {name: each.shape for name, each in adapter.parameters.items()}, WEIGHTS)
     read_optimizer(files[OPTIMIZER], fresh_adamw(adapter.parameters, settings), adapter.parameters)
-    assert CONFIG in files, "the adapter writes its own config"
-    return files
+    return {**files, CONFIG: adapter.config_file()}

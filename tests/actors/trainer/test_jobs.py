@@ -28,6 +28,7 @@ from messages import (
     StepsTaken,
 )
 from runtime.cloakroom import Cloakroom
+from runtime.disk import Buffer
 from runtime.simulation.disk import SimDisk
 from tools.simulated_house.engine import HashChainEngine
 
@@ -80,7 +81,7 @@ class Scripted(HashChainEngine):
         self._call("evaluate")
         return 2.0 - 0.25 * self.calls.count("step")
 
-    def snapshot(self) -> Mapping[str, bytes]:
+    def snapshot(self) -> Mapping[str, Buffer]:
         self._call("snapshot")
         return super().snapshot()
 
@@ -159,7 +160,7 @@ def test_an_old_home_keeps_its_seed_and_threads_whatever_the_settings_say() -> N
     files = bench.engine.snapshot()
     bench.disk.person_mkdir("state/g")
     for name, data in files.items():
-        bench.disk.person_put(f"state/g/{name}", data)
+        bench.disk.person_put(f"state/g/{name}", bytes(data))
     state = replace(first.state, seed=5, threads=4)
     again = Bench(seed=99, threads=8)
     again.engine._disk = bench.disk
@@ -295,7 +296,7 @@ def test_a_snapshot_is_left_with_the_steps_it_holds() -> None:
     taken = bench.taken(bench.opened(), 2, snapshot=True)
     files = bench.room.look(taken.ticket)
     assert files is not None
-    assert b'"steps":2' in files["adapter_model.safetensors"]
+    assert b'"steps":2' in bytes(files["adapter_model.safetensors"])
     assert taken.state.cursor is not None
     assert taken.state.cursor.checkpoints == 1
     assert bench.jobs.done_state == taken.state
@@ -383,7 +384,7 @@ def test_a_fresh_adapter_is_left_as_a_snapshot_or_refused_in_words() -> None:
     assert isinstance(begun, AdapterBegun)
     files = bench.room.look(begun.ticket)
     assert files is not None
-    assert b'"steps":0' in files["adapter_model.safetensors"]
+    assert b'"steps":0' in bytes(files["adapter_model.safetensors"])
     assert bench.jobs.done_state == state
     refused = bench.jobs.begin_adapter(state, "consolidated_models/gone")
     assert isinstance(refused, AdapterNotBegun)

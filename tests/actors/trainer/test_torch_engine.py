@@ -81,6 +81,11 @@ def steps(engine: Engine, first: int, last: int) -> list[Step]:
     return [engine.step(number) for number in range(first, last)]
 
 
+def saved(engine: Engine) -> dict[str, bytes]:
+    """A snapshot's files as they would be read back."""
+    return {name: bytes(content) for name, content in engine.snapshot().items()}
+
+
 def write(home: Path, name: str, files: Mapping[str, bytes]) -> str:
     (home / name).mkdir()
     for file, content in files.items():
@@ -106,10 +111,10 @@ def test_stopping_and_loading_elsewhere_changes_no_byte(home: Path, engines: Any
         begin(engine, first, plan.steps)
         engine.evaluate()
         broken += steps(engine, first, last)
-        path = write(home, f"generation{last}", engine.snapshot())
+        path = write(home, f"generation{last}", saved(engine))
         state = msgspec.structs.replace(STATE, adapter_step=last)
     assert broken == done
-    assert engine.snapshot() == straight.snapshot()
+    assert saved(engine) == saved(straight)
     assert done[-1].loss < done[0].loss / 4
 
 
@@ -122,7 +127,7 @@ def test_a_snapshot_loads_with_plain_peft_and_answers_alike(home: Path, engines:
     engine = engines()
     begin(engine)
     steps(engine, 0, 5)
-    generation = write(home, "generation", engine.snapshot())
+    generation = write(home, "generation", saved(engine))
     plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), home / generation)
     plain.eval()
     tokens, sample = engine._open.tokens, engine._open.sample
@@ -134,7 +139,7 @@ def test_a_snapshot_has_the_names_peft_would_write(home: Path, engines: Any, tmp
     from safetensors.torch import load, load_file
 
     engine = engines()
-    files = engine.snapshot()
+    files = saved(engine)
     engine._loaded.adapter.model.save_pretrained(tmp_path / "by_peft")
     by_peft = load_file(tmp_path / "by_peft" / "adapter_model.safetensors")
     ours = load(files["adapter_model.safetensors"])
@@ -286,7 +291,7 @@ def test_b7_loading_is_all_or_refuse(home: Path, engines: Any, file: str, damage
     import torch
     from safetensors.torch import load, save
 
-    files = dict(engines().snapshot())
+    files = saved(engines())
     tensors = load(files[file])
     name = min(tensors)
     if damage == "missing":
@@ -307,7 +312,7 @@ def test_b7_loading_is_all_or_refuse(home: Path, engines: Any, file: str, damage
 
 
 def test_a_changed_rank_is_for_the_next_adapter(home: Path, engines: Any) -> None:
-    files = engines().snapshot()
+    files = saved(engines())
     path = write(home, "generation", files)
     assert engines(changed(FAST, rank=16), STATE, path).snapshot() == files
 
@@ -465,7 +470,7 @@ def test_n12_on_a_tied_model_what_is_merged_answers_as_base_and_adapter_do(
     engine = engines()
     begin(engine)
     steps(engine, 0, 12)
-    adapter = home / write(home, "adapter", engine.snapshot())
+    adapter = home / write(home, "adapter", saved(engine))
     merge(base, [adapter], home / "merged")
     verify_tensors(base, [adapter], home / "merged")
     assert 0 < verify_answers(base, adapter, home / "merged").relative < 1e-5

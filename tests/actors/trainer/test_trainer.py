@@ -617,7 +617,7 @@ def test_a_commit_whose_snapshot_is_gone_is_learnt_again(monkeypatch: pytest.Mon
     async def act(stage: Stage) -> None:
         await stage.hears(TrainingProgress, 2)
         leave = stage.system.cloakroom.leave
-        monkeypatch.setattr(stage.system.cloakroom, "leave", lambda files: _lost_once(leave, files, lost))
+        monkeypatch.setattr(stage.system.cloakroom, "leave", lambda *left: _lost_once(leave, left, lost))
         await until_idle(stage)
 
     lost: list[str] = []
@@ -627,9 +627,9 @@ def test_a_commit_whose_snapshot_is_gone_is_learnt_again(monkeypatch: pytest.Mon
     house.is_undisturbed()
 
 
-def _lost_once(leave: Callable[[Any], str], files: Any, lost: list[str]) -> str:
+def _lost_once(leave: Callable[..., str], left: tuple[Any, ...], lost: list[str]) -> str:
     if lost:
-        return leave(files)
+        return leave(*left)
     lost.append("snapshot-lost")
     return lost[0]
 
