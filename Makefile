@@ -51,6 +51,7 @@ mutations: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tools.bench.validation
 	$(BIN)/python -m tools.bench.merge
+	$(BIN)/python -m tools.bench.checkpoint
 
 # The peers are installed only here: nobody else needs them. `make bench-runtime BENCH="tell ask --quick"`
 # is a look at two cases; without BENCH it is all of them, and the loop's lateness while a model trains.

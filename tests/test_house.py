@@ -141,7 +141,13 @@ def nobody_walks_over_a_set(source: Source) -> Iterator[Breach]:
 OLD_PICKLES = ("tools/moving_in/torch_files.py",)
 
 
+# Some of the peers that are timed beside ours pickle: there it is what is timed.
+PEERS = ("tools/bench/checkpoint.py",)
+
+
 def no_pickle(source: Source) -> Iterator[Breach]:
+    if source.path in PEERS:
+        return
     reads_old = source.path in OLD_PICKLES
     for line, name in imported(source.tree):
         pickles = name.partition(".")[0] in ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
