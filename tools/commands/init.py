@@ -93,10 +93,11 @@ def init(home: Path, model: str | None, tiny: bool) -> int:
     if tiny:
         _build_tiny(home)
     tuned, shown = (TUNED_FOR_TINY, "") if tiny else ("", SHOWN)
+    from runtime import durable
+    from runtime.disk import Disk
+
     text = CONFIG.format(model=_toml(named), tuned=tuned, shown=shown)
-    temporary = home / ".nightfold.toml.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(home / "nightfold.toml")
+    durable.write_file(Disk(home), "nightfold.toml", text.encode())
     print(f"made {home}")
     print(f"  drop *.jsonl into {home / 'inbox'}, then: nightfold run {home}")
     return EXIT_DONE
