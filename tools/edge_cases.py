@@ -333,7 +333,6 @@ ROWS: tuple[Row, ...] = (
         "the daemon ends with 70, naming the actor, the message and what led to it",
         (SIM,),
         "NF-RUN-003",
-        but="a Checkpointer that crashes over every commit is asked too rarely for its crashes to add up",
     ),
     Row(
         "a3",

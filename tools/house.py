@@ -103,6 +103,8 @@ def house(config: Composed, parts: Parts, *, extra: tuple[Child, ...] = ()) -> B
                 Checkpointer,
                 settings=take("checkpointer", CheckpointerSettings),
                 on_crash=Retry(1),
+                # A commit over which it crashed is asked for again after a while, so its crashes come slowly.
+                period=900.0,
                 start_within=600.0,
                 stop_within=120.0,
             ),

@@ -43,6 +43,7 @@ from messages import (
     EngineStumbled,
     GenerationCommitted,
     LearningState,
+    MessageDeadLettered,
     MicroBatchHalved,
     NightClosed,
     PauseTraining,
@@ -69,6 +70,8 @@ from runtime import Actor, OperatorError, every, on
 from runtime.errors import EXIT_CONFIG, EXIT_GAVE_UP
 
 ASK_SECONDS = 120.0
+CHECKPOINTER = "checkpointer"
+"""Who commits. Only the name: actors do not know each other."""
 
 
 @dataclass(frozen=True)
@@ -510,6 +513,18 @@ class Trainer(Actor):
         self.device.interrupt()
         cursor = self._state.cursor
         await self._wait(cursor.name if cursor else "training", f"a commit ({failed.code}: {failed.why})")
+
+    @on
+    async def letter_died(self, dead: MessageDeadLettered) -> None:
+        """The Checkpointer crashed over a commit and again over its redelivery: as if the disk had refused.
+
+        Asked again at once and often, a Checkpointer that crashes over every commit is found to keep failing.
+        """
+        if self._commits and (dead.actor, dead.message_type) == (CHECKPOINTER, CommitGeneration.__name__):
+            self._commit_refused = True
+            self.device.interrupt()
+            cursor = self._state.cursor
+            await self._wait(cursor.name if cursor else "training", "a commit (the Checkpointer crashed over it)")
 
     @every("look_again_seconds")
     async def look_again(self) -> None:

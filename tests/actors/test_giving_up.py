@@ -27,6 +27,7 @@ FAILING = (
     ("validator", "BatchClaimed", "BatchClaimed from inbox_watcher to validator"),
     ("trainer", "BatchAccepted", "BatchAccepted from validator to trainer"),
     ("checkpointer", "Tick", "Tick from checkpointer to checkpointer"),
+    ("checkpointer", "CommitGeneration", "CommitGeneration from trainer to checkpointer"),
     ("disk_guard", "SpaceNeeded", "SpaceNeeded from trainer to disk_guard"),
     ("status_reporter", "InboxSurveyed", "InboxSurveyed from inbox_watcher to status_reporter"),
     ("consolidator", "InboxSurveyed", "InboxSurveyed from inbox_watcher to consolidator"),
@@ -37,7 +38,7 @@ class KeepsFailingError(Exception):
     """What the one actor raises, whenever that message comes."""
 
 
-@pytest.mark.parametrize(("actor", "message", "cause"), FAILING, ids=[name for name, _, _ in FAILING])
+@pytest.mark.parametrize(("actor", "message", "cause"), FAILING, ids=[f"{name}-{over}" for name, over, _ in FAILING])
 @pytest.mark.timeout(60)
 def test_a2_an_actor_that_keeps_failing_ends_the_daemon_naming_actor_message_and_cause(
     actor: str, message: str, cause: str
@@ -73,7 +74,7 @@ def test_a2_an_actor_that_keeps_failing_ends_the_daemon_naming_actor_message_and
                 await system.run()
         finally:
             people.cancel()
-        assert loop.time() < 3600
+        assert loop.time() < 600
         return gave_up.value
 
     report = simulate(live, seed=3, horizon=2 * 86_400.0).report
