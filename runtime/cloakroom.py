@@ -32,5 +32,9 @@ class Cloakroom:
         """Let the buffers go. Handing back twice is harmless."""
         self._kept.pop(ticket, None)
 
+    def clear(self) -> None:
+        """Let everything go: whoever knew the tickets that are left is gone, or has no use for them."""
+        self._kept.clear()
+
     def __len__(self) -> int:
         return len(self._kept)
