@@ -122,6 +122,7 @@ def _table(soak: Soak, found: Evidence) -> Iterator[tuple[str, str]]:
     yield "minutes", f"{soak.elapsed / 60:.1f}"
     yield "lives", f"{len(soak.lives)}, the longest {max(life.seconds for life in soak.lives):.0f} s"
     yield "kills, stops", f"{soak.done['kills']}, {soak.done['stops']}"
+    yield "refused to start", f"{soak.done['refused to start']}, on a full disk"
     yield "files dropped", str(people.ledger.dropped)
     for folder in audit.PAPERS:
         yield f"  {folder}", str(len(audit.things_in(soak.home / folder)))

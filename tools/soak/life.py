@@ -19,8 +19,9 @@ from runtime.trace import Trace
 
 KILLED = -signal.SIGKILL
 LOOK_S = 0.02
-WARM_HANDLED = Trace().most // 2
-"""After so many messages the ring of the trace is full for sure: each of them is two of its entries at least."""
+WARM_HANDLED = Trace().most // 3
+"""After so many messages the ring of the trace is full: each is an entry when it is sent, begun and done, and there are
+those of jobs."""
 
 
 class Sample(NamedTuple):

@@ -62,12 +62,12 @@ class People:
         self._habits = [
             Habit(f"{seed} {deed.__name__}", every_s, deed)
             for every_s, deed in (
-                (2.0, self.drop_some),
-                (12.0, self.drop_again),
+                (3.5, self.drop_some),
+                (15.0, self.drop_again),
                 (9.0, self.upload),
                 (6.0, self.take_back),
                 (20.0, self.pause),
-                (15.0, self.ask_for_a_night),
+                (20.0, self.ask_for_a_night),
                 (9.0, self.try_again),
                 (15.0, self.mend),
                 (30.0, self.fill_the_disk),

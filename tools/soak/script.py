@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from runtime import OperatorError
+from runtime.errors import EXIT_DISK
 from runtime.home_lock import living_pid
 from tools.commands.home import read_status
 from tools.commands.rollback import rollback
@@ -29,7 +30,7 @@ LOOK_S = 0.05
 SAMPLE_EVERY_S = 0.5
 STOPS_WITHIN_S = 60.0
 SETTLES_WITHIN_S = 240.0
-LONG_LIFE = (0.40, 0.88)
+LONG_LIFE = (0.30, 0.90)
 """From when to when, as parts of the time, no life is ended."""
 LIFE_S = (1.0, 14.0)
 LIVING = ("idle", "validating", "training", "paused", "consolidating")
@@ -158,8 +159,11 @@ class Soak:
         self._ended(life)
 
     def _ended(self, life: Life) -> None:
+        """It may end when it is killed or told to stop; and it may say, on a full disk, that it cannot begin."""
         was_killed = life.code == KILLED and not life.asked_to_stop
-        if not was_killed and not (life.asked_to_stop and life.code == 0):
+        was_refused = life.code == EXIT_DISK and life.met_a_full_disk and not life.was_seen
+        self.done["refused to start"] += was_refused
+        if not was_killed and not was_refused and not (life.asked_to_stop and life.code == 0):
             full = ", on a disk that was full" if life.met_a_full_disk else ""
             self._unasked.append(f"life {life.number} ended with {life.code} after {life.seconds:.1f} s{full}")
 
