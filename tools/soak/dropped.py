@@ -17,7 +17,9 @@ from typing import Any, Literal, NamedTuple
 Kind = Literal["good", "mixed", "bad line", "empty", "too long", "link", "folder"]
 KINDS: tuple[Kind, ...] = ("good", "mixed", "bad line", "empty", "too long", "link", "folder")
 WEIGHTS = (60, 14, 10, 4, 4, 4, 4)
-ODD_ENDINGS = (" two words", "'quoted' \"twice\"", "new\nline", "$(never run)", "ünï-漢字-🌙", "\udce9\udcff", "-" * 200)
+ODD_ENDINGS = (" two words", "'quoted' \"twice\"", "new\nline", "$(never run)", "ünï-漢字-🌙", "\udce9\udcff", "-" * 230)
+NAME_MAX = 243
+"""Signs before ``.jsonl``: the longest name cannot have its paper's name behind it."""
 BAD_LINES = (b'{"prompt": "no completion"}\n', b"{ not json\n", b"\xff\xfe\n", b"[]\n", b'{"messages": []}\n')
 LONG_WORDS = 1500
 """An example of so many words is longer than the tiny model takes; by the soak's config it is left out."""
@@ -35,7 +37,7 @@ def generated(rng: Random, number: int) -> Dropped:
     """The next one. No two of one soak have the same content."""
     kind = rng.choices(KINDS, WEIGHTS)[0]
     odd = rng.choice(ODD_ENDINGS) if rng.random() < 0.1 else ""
-    name = f"{number:05d} {kind}{odd}.jsonl"
+    name = f"{number:05d} {kind}{odd}"[:NAME_MAX] + ".jsonl"
     if kind in ("link", "folder"):
         return Dropped(name, kind, f"{number:05d}".encode())
     if kind == "empty":

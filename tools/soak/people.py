@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
+from actors.inbox_watcher.filing import paper_name
 from runtime import OperatorError
 from tools.commands.retry import retry
 from tools.commands.submit import put_in_place, submit
@@ -236,7 +237,7 @@ class People:
     def _retry(self, path: Path | None) -> None:
         if path is None:
             return
-        report = path.with_name(f"{path.name}.report.json")
+        report = path.with_name(paper_name(path.name, "report"))
         try:
             said = json.loads(report.read_bytes())
             with contextlib.redirect_stdout(io.StringIO()):
