@@ -44,7 +44,7 @@ def encode(records: Sequence[Record]) -> bytes:
         try:
             data = msgspec.msgpack.encode(framed, enc_hook=_plain)
         except UnicodeEncodeError:
-            # Somewhere in it is a name whose bytes are no text, which a survey of the inbox may find. One such file must
+            # Somewhere in it is a name whose bytes are no text, as a survey of the inbox may find. One such file must
             # not be the end of whoever writes the trace.
             lost = Body("", f"{type(record.body).__name__}, not kept")
             data = msgspec.msgpack.encode(msgspec.structs.replace(record, body=lost))

@@ -11,7 +11,16 @@ import msgspec
 
 from actors.validator.inspection import Inspection, inspect
 from actors.validator.settings import ValidatorSettings
-from messages import BatchAccepted, BatchClaimed, BatchFiled, BatchRejected, BatchTrained, FileWithdrawn, Report, Trouble
+from messages import (
+    BatchAccepted,
+    BatchClaimed,
+    BatchFiled,
+    BatchRejected,
+    BatchTrained,
+    FileWithdrawn,
+    Report,
+    Trouble,
+)
 from runtime import Actor, on
 
 TRAINED = "trained"

@@ -34,7 +34,7 @@ from runtime.simulation.disk import SimDisk
 from tests.actors.inbox_watcher import test_inbox_watcher as inbox
 from tests.actors.stage import Stage
 from tests.actors.status_reporter import test_status_reporter as reporter
-from tests.actors.trainer.test_trainer import House, accepted, examples, until_idle
+from tests.actors.trainer.test_trainer import House, examples, until_idle
 from tests.actors.validator import test_validator as validator
 
 FEW, MANY = 3, 25

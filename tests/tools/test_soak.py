@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from actors.inbox_watcher.filing import paper_name
 from tests.real.daemons import PROJECT, environment
 from tools.soak import audit, people
 from tools.soak.checks import (
@@ -121,9 +121,7 @@ def test_a_check_finds_its_breach_and_no_other_finds_it_too(name: str, changes: 
 def test_steps_may_be_repeated_as_a_rollback_says() -> None:
     # Back to step 4 of 12: the second file's cursor was at step 3 of its own then, and it goes on from there.
     again = (Paper("e", "000005", 1, 2, 9), Paper("f", "000006", 1, 10, 10))
-    assert not found_in(
-        epochs=(Epoch(0, 12, last=False), Epoch(4, 10)), papers=(*SOUND.papers, *again), global_step=10
-    )
+    assert not found_in(epochs=(Epoch(0, 12, last=False), Epoch(4, 10)), papers=(*SOUND.papers, *again), global_step=10)
 
 
 def test_steps_of_a_failed_file_count_although_a_retry_took_its_report() -> None:
@@ -241,7 +239,7 @@ def test_the_audit_finds_papers_and_files_that_miss_each_other(tmp_path: Path) -
     long = "n" * 249 + ".jsonl"
     for path in (f"trained/{long}", "trained/a.jsonl", "rejected/b.jsonl", "inbox/.hidden", "inbox/w.jsonl"):
         (tmp_path / path).write_text(path)
-    (tmp_path / "trained" / audit.paper_name(long, "receipt")).write_text(
+    (tmp_path / "trained" / paper_name(long, "receipt")).write_text(
         '{"batch": "000001", "first_global_step": 1, "last_global_step": 3}'
     )
     (tmp_path / "failed/c.jsonl.report.json").write_text('{"batch": "000002", "steps_kept": 2}')
@@ -294,4 +292,3 @@ def test_a_short_soak_of_a_real_daemon_is_clean(tmp_path: Path, quota: bool) -> 
     assert ("a Disk with a quota" in done.stdout) or not quota
     assert not work.exists(), "a clean one leaves nothing"
     assert str(work) not in Path("/proc/mounts").read_text()
-    assert os.path.isdir(tmp_path)

@@ -33,7 +33,7 @@ def outcomes(home: Path) -> dict[str, list[str]]:
 def waiting(home: Path) -> list[str]:
     """What has none yet: in the inbox, but for hidden names, and among the claimed."""
     inbox = [path for path in sorted((home / "inbox").iterdir()) if not path.name.startswith(".")]
-    claimed = [path for path in sorted((home / "state/batches").glob("*/*"))]
+    claimed = sorted((home / "state/batches").glob("*/*"))
     return [shown(path, home) for path in (*inbox, *claimed)]
 
 

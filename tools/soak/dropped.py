@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -17,7 +16,15 @@ from typing import Any, Literal, NamedTuple
 Kind = Literal["good", "mixed", "bad line", "empty", "too long", "link", "folder"]
 KINDS: tuple[Kind, ...] = ("good", "mixed", "bad line", "empty", "too long", "link", "folder")
 WEIGHTS = (60, 14, 10, 4, 4, 4, 4)
-ODD_ENDINGS = (" two words", "'quoted' \"twice\"", "new\nline", "$(never run)", "ünï-漢字-🌙", "\udce9\udcff", "-" * 230)
+ODD_ENDINGS = (
+    " two words",
+    "'quoted' \"twice\"",
+    "new\nline",
+    "$(never run)",
+    "ünï-漢字-🌙",
+    "\udce9\udcff",
+    "-" * 230,
+)
 NAME_MAX = 243
 """Signs before ``.jsonl``: the longest name cannot have its paper's name behind it."""
 BAD_LINES = (b'{"prompt": "no completion"}\n', b"{ not json\n", b"\xff\xfe\n", b"[]\n", b'{"messages": []}\n')
@@ -81,9 +88,9 @@ def token_at(path: Path) -> str:
         FileNotFoundError: nothing does.
     """
     if path.is_symlink():
-        return f"link {os.readlink(path)}"
+        return f"link {path.readlink()}"
     if path.is_dir():
-        return f"folder {','.join(sorted(os.listdir(path)))}"
+        return f"folder {','.join(sorted(inner.name for inner in path.iterdir()))}"
     return _token_of_content(path.read_bytes())
 
 

@@ -1,4 +1,4 @@
-"""One life of the daemon: a real process, forked from this one, which has imported torch once; it dies with this one."""
+"""One life of the daemon: a real process, forked from this one, which has imported torch once, and dying with it."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class Life:
         try:
             actors = json.loads((self.home / "status/actors.json").read_bytes())["actors"]
             memory = _anonymous_bytes(Path(f"/proc/{self.pid}/smaps_rollup").read_text())
-            threads = len(os.listdir(f"/proc/{self.pid}/task"))
-            descriptors = len(os.listdir(f"/proc/{self.pid}/fd"))
+            threads = len(list(Path(f"/proc/{self.pid}/task").iterdir()))
+            descriptors = len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
         except (OSError, ValueError, KeyError):
             return
         handled = sum(int(actor["handled"]) for actor in actors)

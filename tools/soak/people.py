@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -34,7 +33,7 @@ class Habit:
     """A deed that is done again and again, on average every so many seconds, by a stream of chance of its own."""
 
     def __init__(self, seed: str, every_s: float, deed: Callable[[], object]) -> None:
-        self._rng = Random(seed)
+        self._rng = Random(seed)  # noqa: S311 - chance, not secrets
         self._every_s = every_s
         self._deed = deed
         self._due = time.monotonic() + self._rng.expovariate(1 / every_s)
@@ -55,7 +54,7 @@ class People:
         self.kept_before: Counter[str] = Counter()
         self._home, self._disk, self._outside = home, disk, outside
         self._inbox = home / "inbox"
-        self._rng = Random(f"{seed} people")
+        self._rng = Random(f"{seed} people")  # noqa: S311 - chance, not secrets
         self._number = 0
         self._uploads: list[Iterator[None]] = []
         self._copies: list[bytes] = []
@@ -128,7 +127,7 @@ class People:
         return dropped
 
     def _waiting(self) -> int:
-        return sum(not name.startswith(".") for name in os.listdir(self._inbox))
+        return sum(not path.name.startswith(".") for path in self._inbox.iterdir())
 
     def _put(self, dropped: Dropped, name: str) -> None:
         """In one step, over nobody's file; not at all if the disk is full or the name waits there already."""
@@ -221,10 +220,8 @@ class People:
         while mended.kind != "good":
             mended = self._next()
         was = token_at(path)
-        try:
+        with contextlib.suppress(OSError):  # what it then holds is told by looking
             path.write_bytes(mended.data)
-        except OSError:
-            pass  # what it then holds is told by looking
         self.ledger.mend(was, token_at(path))
         self.done["mended"] += 1
         self._retry(path)

@@ -82,7 +82,7 @@ class Soak:
         self.lives: list[Life] = []
         self.done: Counter[str] = Counter()
         self._disk = disk
-        self._rng = Random(f"{seed} daemon")
+        self._rng = Random(f"{seed} daemon")  # noqa: S311 - chance, not secrets
         self._lies: list[str] = []
         self._unasked: list[str] = []
         self._epochs = [Epoch(0, 0)]

@@ -71,13 +71,9 @@ class NarrowDisk(Disk):
         self._ballast = ballast
 
     def free_bytes(self) -> int:
-        used = sum(
-            _size_of(os.path.join(folder, name))
-            for folder, _, names in os.walk(self.home)
-            for name in names
-            if os.path.join(folder, name) != str(self._ballast)
-        )
-        return max(0, self._size - _size_of(str(self._ballast)) - used)
+        files = (Path(folder) / name for folder, _, names in os.walk(self.home) for name in names)
+        used = sum(_size_of(file) for file in files if file != self._ballast)
+        return max(0, self._size - _size_of(self._ballast) - used)
 
     def write(self, handle: int, data: bytes | memoryview) -> None:
         view = memoryview(data).cast("B")
@@ -87,9 +83,9 @@ class NarrowDisk(Disk):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _size_of(path: str) -> int:
+def _size_of(path: Path) -> int:
     try:
-        return os.lstat(path).st_size
+        return path.lstat().st_size
     except OSError:
         return 0  # it went while we looked
 
