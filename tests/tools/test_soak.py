@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,7 +15,8 @@ import pytest
 from msgspec.structs import replace
 
 from actors.inbox_watcher.filing import paper_name
-from tests.real.daemons import PROJECT, environment
+from runtime.home_lock import living_pid
+from tests.real.daemons import PROJECT, environment, until_gone
 from tools.soak import audit, people
 from tools.soak.checks import (
     CHECKS,
@@ -292,3 +295,39 @@ def test_a_short_soak_of_a_real_daemon_is_clean(tmp_path: Path, quota: bool) -> 
     assert ("a Disk with a quota" in done.stdout) or not quota
     assert not work.exists(), "a clean one leaves nothing"
     assert str(work) not in Path("/proc/mounts").read_text()
+
+
+@pytest.mark.real
+def test_a_soak_that_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    soak = subprocess.Popen(
+        [sys.executable, "-m", "tools.soak", "--minutes", "5", "--work", str(work)],
+        cwd=PROJECT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    home = Path(f"/proc/{soak.pid}/root{work}/disk/home")
+    until = time.monotonic() + 120
+    daemon = None
+    while daemon is None:
+        assert soak.poll() is None
+        assert time.monotonic() < until
+        daemon = living_pid(home)
+        time.sleep(0.1)
+    assert _parent_of(daemon) == soak.pid
+    everyone = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
+    children = [pid for pid in everyone if _parent_of(pid) == soak.pid]
+    soak.send_signal(signal.SIGINT)
+    assert soak.wait(60) == 130
+    for pid in children:
+        until_gone(pid)
+    assert len(children) >= 2, "the daemon, and who makes the merges"
+    assert not work.exists()
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0

@@ -87,10 +87,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warm()
     _build_model(work / "model")
     soak = Soak(work, disk, chosen.seed, chosen.minutes * 60)
-    progress = Progress(soak)
-    found = soak.run(progress)
-    progress.clear()
-    return _told(soak, found, work)
+    progress, wrong = Progress(soak), True
+    try:
+        found = soak.run(progress)
+        progress.clear()
+        wrong = _told(soak, found)
+    except (KeyboardInterrupt, SystemExit):
+        wrong = False  # a person has seen enough
+        raise
+    finally:
+        if wrong:
+            _keep(soak, work)
+        disk.close()
+        if not wrong:
+            shutil.rmtree(work, ignore_errors=True)
+    return 1 if wrong else 0
 
 
 def _build_model(folder: Path) -> None:
@@ -99,22 +110,23 @@ def _build_model(folder: Path) -> None:
     build_tiny_model(folder)
 
 
-def _told(soak: Soak, found: Evidence, work: Path) -> int:
-    """The table, what is broken, and the exit code."""
+def _told(soak: Soak, found: Evidence) -> bool:
+    """The table, and what is broken; is anything?"""
     for name, value in _table(soak, found):
         print(f"{name:<22}{value}")
     wrong = broken(found)
-    if not wrong:
-        print("clean")
-        shutil.rmtree(work, ignore_errors=True)
-        return 0
-    kept = work / "home"
-    # The small disk is gone with this process.
-    shutil.copytree(soak.home, kept, symlinks=True, ignore=lambda *_: [".control"])
     for name, sentence, why in wrong:
         print(f"\nbroken: {name}: {sentence}\n  {why}")
-    print(f"\nthe home: {kept}\nwhat the daemons said: {soak.said}")
-    return 1
+    if not wrong:
+        print("clean", flush=True)
+    return bool(wrong)
+
+
+def _keep(soak: Soak, work: Path) -> None:
+    """The small disk goes with this process: what is to be looked at is copied."""
+    kept = work / "home"
+    shutil.copytree(soak.home, kept, symlinks=True, ignore=lambda *_: [".control"])
+    print(f"\nthe home: {kept}\nwhat the daemons said: {soak.said}", flush=True)
 
 
 def _table(soak: Soak, found: Evidence) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -85,8 +86,10 @@ class Life:
         """Ask it to stop in order."""
         self.asked_to_stop = True
         if by_file:
-            (self.home / ".stop").touch()
-        elif not self.ended():
+            with contextlib.suppress(OSError):
+                (self.home / ".stop").touch()
+                return
+        if not self.ended():
             os.kill(self.pid, signal.SIGTERM)
 
     def sample(self) -> None:

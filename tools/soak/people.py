@@ -27,6 +27,7 @@ from tools.soak.small_disk import SmallDisk
 WAITING_MAX = 12
 """People are patient: more than these are not dropped while so many wait."""
 PIECES = 5
+PAUSE_S = 0.05
 
 
 class Habit:
@@ -46,12 +47,17 @@ class Habit:
 
 
 class People:
-    """See the module. ``done`` counts deeds; ``kept_before`` the steps of failed files whose report a retry took."""
+    """See the module.
+
+    ``done`` counts deeds; ``kept_before`` the steps of failed files whose report a retry took, in the epoch that
+    ``epoch_of`` says of their batch.
+    """
 
     def __init__(self, seed: int, home: Path, disk: SmallDisk, outside: Path) -> None:
         self.ledger = Ledger()
         self.done: Counter[str] = Counter()
-        self.kept_before: Counter[str] = Counter()
+        self.kept_before: Counter[int] = Counter()
+        self.epoch_of: Callable[[str], int] = lambda _: 0
         self._home, self._disk, self._outside = home, disk, outside
         self._inbox = home / "inbox"
         self._rng = Random(f"{seed} people")  # noqa: S311 - chance, not secrets
@@ -90,6 +96,7 @@ class People:
         self.resume()
         while self._uploads:
             self._go_on()
+            time.sleep(PAUSE_S)
 
     # Dropping.
 
@@ -241,7 +248,7 @@ class People:
                 retry(self._home, [f"{path.parent.name}/{path.name}"])
         except (OperatorError, OSError):
             return
-        self.kept_before[said["batch"]] += said["steps_kept"]
+        self.kept_before[self.epoch_of(said["batch"])] += said["steps_kept"]
         self.done["retries"] += 1
 
     # Wishes.

@@ -92,6 +92,7 @@ class Soak:
         (self.home / "nightfold.toml").write_text(CONFIG.format(model=work / "model"))
         (work / "outside").mkdir(exist_ok=True)
         self.people = People(seed, self.home, disk, work / "outside")
+        self.people.epoch_of = lambda batch: self._epoch_of.get(batch, len(self._epochs) - 1)
         self._began = time.monotonic()
 
     @property
@@ -239,9 +240,6 @@ class Soak:
     def _evidence(self, unsettled: str) -> Evidence:
         self._epochs[-1] = Epoch(self._epochs[-1].begins, audit.step_of(self.home))
         newest = len(self._epochs) - 1
-        kept_before: Counter[int] = Counter()
-        for batch, steps in self.people.kept_before.items():
-            kept_before[self._epoch_of.get(batch, newest)] += steps
         unpapered, unfiled = audit.unmatched(self.home)
         longest = max(self.lives, key=lambda life: life.seconds)
         return Evidence(
@@ -253,7 +251,7 @@ class Soak:
             unfiled=unfiled,
             papers=audit.papers(self.home, self._epoch_of, newest),
             epochs=tuple(self._epochs),
-            kept_before=kept_before,
+            kept_before=self.people.kept_before,
             global_step=read_status(self.home)["global_step"],
             head=audit.unsound(self.home),
             doctor=audit.errors_of_doctor(self.home),
