@@ -64,7 +64,7 @@ class People:
         self._number = 0
         self._uploads: list[Iterator[None]] = []
         self._copies: list[bytes] = []
-        self._resume_at = self._room_at = 0.0
+        self._resume_at = self._room_at = self._asleep_until = 0.0
         self._habits = [
             Habit(f"{seed} {deed.__name__}", every_s, deed)
             for every_s, deed in (
@@ -81,8 +81,8 @@ class People:
         ]
 
     def look(self) -> None:
-        """Do what is due."""
-        for habit in self._habits:
+        """Do what is due. Who asked for a night sleeps for a while, or it would never find the inbox empty."""
+        for habit in self._habits if time.monotonic() >= self._asleep_until else ():
             habit.look()
         self._go_on()
         if self._resume_at and time.monotonic() >= self._resume_at:
@@ -266,10 +266,11 @@ class People:
         (self._home / ".pause").unlink(missing_ok=True)
 
     def ask_for_a_night(self) -> None:
-        """As soon as may be."""
+        """And sleep: nothing else is begun for some seconds."""
         with contextlib.suppress(OSError):
             (self._home / ".consolidate").touch()
             self.done["nights asked for"] += 1
+            self._asleep_until = time.monotonic() + self._rng.uniform(3.0, 12.0)
 
     def fill_the_disk(self) -> None:
         """For some seconds next to nothing, or nothing at all, is left."""
