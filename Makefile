@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check lint types simulate mutations exhaust crash-matrix bench bench-runtime docs clean
+.PHONY: setup demo test check lint types simulate mutations exhaust crash-matrix soak bench bench-runtime docs clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,12 @@ exhaust: $(STAMP)
 # stopped; ARGS='--sample 40' is a look.
 crash-matrix: $(STAMP)
 	$(BIN)/python -m tools.crash_matrix $(ARGS)
+
+# One real daemon's home through everything at once, for so long; SEED draws what is done.
+MINUTES ?= 20
+SEED ?= 0
+soak: $(STAMP)
+	$(BIN)/python -m tools.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 mutations: $(STAMP)
 	$(BIN)/python -m tests.simulation.hunt --write tests/simulation/MUTATIONS.md

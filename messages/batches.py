@@ -39,9 +39,10 @@ class InboxReplaced(Message, frozen=True):
 
 
 class FileWithdrawn(Message, frozen=True):
-    """Somebody took a file back before it was claimed."""
+    """Somebody took a file back: before it was claimed, or as ``batch`` before it was trained."""
 
     name: str
+    batch: str = ""
 
 
 class BatchClaimed(Message, frozen=True):

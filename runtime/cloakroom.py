@@ -42,5 +42,9 @@ class Cloakroom:
         if handed_back is not None:
             handed_back()
 
+    def clear(self) -> None:
+        """Let everything go: whoever knew the tickets that are left is gone, or has no use for them."""
+        self._kept.clear()
+
     def __len__(self) -> int:
         return len(self._kept)

@@ -41,7 +41,13 @@ def encode(records: Sequence[Record]) -> bytes:
     frames = bytearray()
     for record in records:
         framed = msgspec.structs.replace(record, body=Body(_type_of(record.body), record.body))
-        data = msgspec.msgpack.encode(framed, enc_hook=_plain)
+        try:
+            data = msgspec.msgpack.encode(framed, enc_hook=_plain)
+        except UnicodeEncodeError:
+            # Somewhere in it is a name whose bytes are no text, as a survey of the inbox may find. One such file must
+            # not be the end of whoever writes the trace.
+            lost = Body("", f"{type(record.body).__name__}, not kept")
+            data = msgspec.msgpack.encode(msgspec.structs.replace(record, body=lost))
         frames += len(data).to_bytes(_LENGTH, "little") + data
     return bytes(frames)
 

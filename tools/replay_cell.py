@@ -94,6 +94,9 @@ class _Cloakroom:
     def hand_back(self, _ticket: str) -> None:
         """Nothing is kept."""
 
+    def clear(self) -> None:
+        """Nothing is kept."""
+
 
 class _Device:
     """A thread that never has a job in hand."""

@@ -60,6 +60,7 @@ class Checkpointer(Actor):
         await self._open()
 
     async def _open(self) -> None:
+        self._newest: GenerationCommitted | None = None
         try:
             opened = await self.blocking(self._store.open)
         except OSError as error:
@@ -95,6 +96,8 @@ class Checkpointer(Actor):
         self, ticket: str, request: CommitGeneration | CommitFinally
     ) -> GenerationCommitted | CommitFailed:
         files = self.cloakroom.look(ticket)
+        if files is None and self._newest is not None and self._newest.ticket == ticket:
+            return self._newest  # asked for again while the first request still waited: it is what it was
         if files is None:
             return CommitFailed(ticket=ticket, code="NF-STATE-005", why="its snapshot is gone", out_of_space=False)
         began = self.clock.monotonic()
@@ -112,7 +115,7 @@ class Checkpointer(Actor):
             )
         self.cloakroom.hand_back(ticket)
         await self._after_commit(now.date().isoformat(), kept.generation)
-        return GenerationCommitted(
+        self._newest = GenerationCommitted(
             ticket=ticket,
             generation=kept.generation,
             path=kept.path,
@@ -123,6 +126,7 @@ class Checkpointer(Actor):
             size_bytes=kept.size_bytes,
             seconds=round(self.clock.monotonic() - began, 4),
         )
+        return self._newest
 
     async def _after_commit(self, day: str, generation: int) -> None:
         """Snapshot of the day, and retention. Neither may fail the commit, which has already happened."""

@@ -38,6 +38,9 @@ from runtime.errors import EXIT_DISK
 FOLDERS = ("trained", "rejected", "failed")
 NAMES_TOLD = 100
 STRIKES_MAX = 2
+TAKEN_BACK_KEPT = 1000
+"""So many batches that a person took out of ``state/batches/`` are known, should one of them have an outcome all the
+same; there are never more than ``claims_max`` on their way."""
 VALIDATOR, TRAINER = "validator", "trainer"
 """Where a batch goes from here. Only the names: actors do not know each other."""
 
@@ -224,7 +227,15 @@ class InboxWatcher(Actor):
         gone = await self.blocking(lambda: [found for found in waiting if self._is_taken_back(found)])
         for found in gone:
             self._taken_back[found.batch] = self._claimed.pop(found.batch)
-            await self.send(FileWithdrawn(name=found.name))
+            self._forget(found.batch)
+            await self.send(FileWithdrawn(name=found.name, batch=found.batch))
+        for batch in list(self._taken_back)[:-TAKEN_BACK_KEPT]:
+            del self._taken_back[batch]
+
+    def _forget(self, batch: str) -> None:
+        """It is out of our hands."""
+        self._validated.discard(batch)
+        self._strikes.pop(batch, None)
 
     def _is_taken_back(self, found: Claimed) -> bool:
         return self.disk.stat(found.path) is None and self.disk.stat(BATCHES) is not None
@@ -260,7 +271,8 @@ class InboxWatcher(Actor):
     @on
     async def accepted(self, batch: BatchAccepted) -> None:
         """It is past the Validator."""
-        self._validated.add(batch.batch)
+        if batch.batch in self._claimed:
+            self._validated.add(batch.batch)
 
     @on
     async def trained(self, done: BatchTrained) -> None:
@@ -297,7 +309,7 @@ class InboxWatcher(Actor):
             self._refuse_if_lost(error)
             return  # the next scan tries again
         del self._to_file[batch], self._claimed[batch]
-        self._validated.discard(batch)
+        self._forget(batch)
         await self.send(BatchFiled(batch=batch, name=found.name, folder=folder, path=path))
 
     @on

@@ -71,6 +71,8 @@ EVENTS = f"{FOLDER}/events.jsonl"
 EVENTS_BEFORE = f"{FOLDER}/events.1.jsonl"
 EVENTS_HELD_MAX = 10_000
 """Events waiting for a disk that refuses; beyond that the oldest are given up."""
+SAID_KEPT = 1000
+"""Batches of which it is known what was said last. One that is filed is forgotten; some are said of once more."""
 TRACE_RECORDS_AT_ONCE = 4096
 """Records that go to disk in one piece: what a file of the trace may be too long by."""
 
@@ -232,6 +234,8 @@ class StatusReporter(Actor):
                 if self._said.get(message.batch) is type(message):
                     return True
                 self._said[message.batch] = type(message)
+                if len(self._said) > SAID_KEPT:
+                    del self._said[next(iter(self._said))]
         return False
 
     @on

@@ -167,11 +167,10 @@ class Trainer(Actor):
             await self._begin_next()
 
     async def _load(self) -> None:
-        # Snapshots not yet committed are of an engine that is given up; the Checkpointer has dealt with all that were
-        # sent before it answers this.
+        # Snapshots not yet committed are of an engine that is given up, and some of them perhaps of an incarnation that
+        # crashed, or of a night that was refused; the Checkpointer has dealt with all that were sent before it answers.
         force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
-        for commit in self._commits:
-            self.cloakroom.hand_back(commit.request.ticket)
+        self.cloakroom.clear()
         self._commits.clear()
         self._commit_refused = False
         self._changes = self._committed_changes
@@ -299,7 +298,9 @@ class Trainer(Actor):
     @on
     async def filed(self, batch: BatchFiled) -> None:
         """Its file is in its last place: the next commit need not remember it."""
-        self._filed.add(batch.batch)
+        # To be known as long as a state may come that still names it: off the device, or as what is in force.
+        if not self._loaded or any(one.batch == batch.batch for one in self._state.unfiled):
+            self._filed.add(batch.batch)
         self._state = self._as_filed(self._state)
 
     # The thread reports.
@@ -488,6 +489,8 @@ class Trainer(Actor):
         self._commit_refused = False
         self._committed_changes = commit.changes
         self._attempts.clear()  # what went wrong before is behind a commit: patience begins anew
+        named = (*commit.request.state.unfiled, *(self._jobs.done_state or self._state).unfiled)
+        self._filed &= {outcome.batch for outcome in named}  # all others are in no state any more
         if commit.outcome is not None:
             self._current = None
             self._opened = False

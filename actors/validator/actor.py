@@ -11,7 +11,16 @@ import msgspec
 
 from actors.validator.inspection import Inspection, inspect
 from actors.validator.settings import ValidatorSettings
-from messages import BatchAccepted, BatchClaimed, BatchFiled, BatchRejected, BatchTrained, Report, Trouble
+from messages import (
+    BatchAccepted,
+    BatchClaimed,
+    BatchFiled,
+    BatchRejected,
+    BatchTrained,
+    FileWithdrawn,
+    Report,
+    Trouble,
+)
 from runtime import Actor, on
 
 TRAINED = "trained"
@@ -91,6 +100,11 @@ class Validator(Actor):
     async def filed(self, done: BatchFiled) -> None:
         """It will not be asked about again."""
         self._accepted.pop(done.batch, None)
+
+    @on
+    async def withdrawn(self, gone: FileWithdrawn) -> None:
+        """Nor about one that a person took out of ``state/batches/``."""
+        self._accepted.pop(gone.batch, None)
 
     def _trouble(self, claimed: BatchClaimed, found: Inspection) -> Trouble | None:
         if found.error_count and (self.settings.bad_lines == "reject_file" or not found.examples):

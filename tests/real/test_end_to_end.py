@@ -68,12 +68,13 @@ def test_a3_a_plugin_that_is_not_there_is_refused_at_once(home: Home) -> None:
 def test_f7_f10_odd_names_and_bad_lines_all_the_way_through(home: Home, live: Live) -> None:
     home.configure(validator={"bad_lines": "train_good_lines"})
     mixed = [*lesson(1, 3), "not JSON", "", {"prompt": 3}, *lesson(2, 3)]
-    names = ("new\nline 🦋.jsonl", "--help.jsonl", "x" * 249 + ".jsonl")
+    names = ("new\nline 🦋.jsonl", "--help.jsonl", "x" * 249 + ".jsonl", "caf?.jsonl")
     for name in names:
-        home.drop(name, mixed)
+        home.drop(name.replace("?", "\udce9"), mixed)  # a byte that is no text, which is told as a question mark
     (home.path / "inbox" / "link.jsonl").symlink_to("/etc/passwd")
     daemon = live("run", home.path, "--until-idle")
     assert daemon.end() == 3, daemon.said
+    assert home.events("ActorCrashed") == []
     for name in names:
         assert home.has(f"trained/{name}"), daemon.said
     receipts = [json.loads(path.read_text()) for path in (home.path / "trained").glob("*.receipt.json")]

@@ -6,7 +6,8 @@ import asyncio
 
 from runtime import AskFailed
 from runtime.mailbox import Envelope
-from runtime.trace import Trace
+from runtime.trace import Record, Trace
+from runtime.trace_files import decode, encode
 from tests.runtime.scripted import (
     A,
     AskA,
@@ -122,3 +123,13 @@ async def test_describe_tells_what_each_actor_is_at() -> None:
     assert first.oldest_waiting_s >= 0.005
     assert 0 < first.busy_share <= 1
     assert (second.state, second.in_hand, second.depth, second.busy_share) == ("running", "", 0, 0.0)
+
+
+def test_f7_a_name_that_is_no_text_costs_its_record_the_body_and_the_trace_nothing() -> None:
+    bodies = ["before", ("caf\udce9.jsonl",), "after"]
+    records = [Record(n, 1.0, "job", n, n, "a", "a", "tuple", 0, 0, body) for n, body in enumerate(bodies, 1)]
+    assert [(record.number, record.body.value) for record in decode(encode(records))] == [
+        (1, "before"),
+        (2, "tuple, not kept"),
+        (3, "after"),
+    ]

@@ -10,6 +10,7 @@ from typing import Never
 
 import pytest
 
+from actors.inbox_watcher.filing import paper_name
 from runtime.errors import OperatorError
 from tools.commands import submit as module
 from tools.commands.retry import retry
@@ -213,3 +214,12 @@ def test_a_retry_that_was_killed_between_the_two_names_is_finished_by_the_next(h
     assert retry(home, ["chats.jsonl"]) == 0
     assert inbox(home) == {"chats.jsonl": "the file\n"}
     assert names(home / "failed") == []
+
+
+def test_f7_a_retry_of_a_file_with_the_longest_name_takes_its_report_along(home: Path) -> None:
+    long = "n" * 249 + ".jsonl"
+    (home / "failed" / long).write_text("text")
+    (home / "failed" / paper_name(long, "report")).write_text("{}")
+    assert retry(home, [long]) == 0
+    assert names(home / "failed") == []
+    assert names(home / "inbox") == [long]

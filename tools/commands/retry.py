@@ -71,7 +71,9 @@ def _same_file(path: Path, target: Path) -> bool:
 
 
 def _report(path: Path) -> Path:
-    return path.with_name(f"{path.name}.report.json")
+    from actors.inbox_watcher.filing import paper_name  # of a long name it is a shorter one
+
+    return path.with_name(paper_name(path.name, "report"))
 
 
 def _taken(target: Path) -> OperatorError:

@@ -341,3 +341,20 @@ def test_a_night_whose_fresh_adapter_is_gone_is_not_committed() -> None:
         assert answer == NightNotCommitted(why="the fresh adapter's snapshot is gone")
 
     stage.play(act)
+
+
+def test_d3_a_commit_that_is_asked_for_twice_is_made_once_and_has_one_answer() -> None:
+    """A Trainer that was refused asks again by the clock, and once more when the disk has recovered."""
+
+    async def act(stage: Stage) -> None:
+        wish = request(leave(stage, 1), 1)
+        await stage.tell(wish, wish)
+        await stage.hears(GenerationCommitted, 2)
+        assert await stage.system.ask(StateWanted(), timeout=SECONDS)
+        await stage.rest(5)
+
+    stage = Stage(checkpointer()).play(act)
+    first, again = stage.heard(GenerationCommitted)
+    assert first == again
+    assert stage.heard(CommitFailed) == []
+    assert stage.disk.listdir("state/generations") == ["000001"]
