@@ -42,6 +42,9 @@ from messages import (
     MessageDeadLettered,
     MessagesDropped,
     MicroBatchHalved,
+    ModelGivenUp,
+    ModelHealed,
+    ModelNotHealed,
     NightClosed,
     NightCommitted,
     NightFinished,
@@ -192,6 +195,9 @@ class StatusReporter(Actor):
         | MessageDeadLettered
         | MessagesDropped
         | MicroBatchHalved
+        | ModelGivenUp
+        | ModelHealed
+        | ModelNotHealed
         | NightClosed
         | NightCommitted
         | NightFinished

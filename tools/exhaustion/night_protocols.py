@@ -120,8 +120,7 @@ class _Night:
                 self.tidy()
 
     def _adopt(self, force: StateInForce) -> None:
-        path = at_once(self.consolidator._merge(NIGHT, force))
-        if path is None:
+        if at_once(self.consolidator._merge(NIGHT, force)) is None:
             refused = self.consolidator.said[-1]
             assert isinstance(refused, NightRefused), "a night without a model is refused"
             # The disk's word reaches a person as a code, and here the sweep, which injected the error.
