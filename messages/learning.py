@@ -239,3 +239,4 @@ class BeginAdapter(Question[AdapterBegun | AdapterNotBegun], frozen=True):
 
     night: str
     model_path: str
+    model_digest: str = ""

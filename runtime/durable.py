@@ -122,10 +122,10 @@ def replace_directory(disk: DiskPort, staged: str, path: str) -> None:
 def finish_replacing(disk: DiskPort, path: str) -> bool:
     """Go on with a ``replace_directory`` that was interrupted; was there one that had come to be whole?"""
     whole = hidden(path, "whole")
+    # What is found here may be what a killed process had shown and not yet synced: nothing goes before that is.
+    disk.fsync_dir(parent_of(path))
     if disk.stat(whole) is None:
         return False
-    # A killed process may have shown the whole one without syncing its name: the old one may not go before that.
-    disk.fsync_dir(parent_of(path))
     remove(disk, path)
     disk.rename(whole, path)
     disk.fsync_dir(parent_of(path))

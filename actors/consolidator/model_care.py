@@ -113,6 +113,10 @@ def put_in_place(disk: DiskPort, staged: str, model: MergedModel) -> None:
     durable.replace_directory(disk, staged, model.path)
 
 
+def _of_the_disk(error: OSError) -> MergeRefused:
+    return MergeRefused("NF-DISK-001" if error.errno == errno.ENOSPC else "NF-DISK-003", str(error))
+
+
 class ModelCare(Actor):
     """See the module. The half of the Consolidator that is there for the models that are made already."""
 
@@ -161,7 +165,11 @@ class ModelCare(Actor):
         needed = await self.ask(ModelsWanted(), timeout=ASK_SECONDS)
         model = next((one for one in needed.models if one.path == path), None)
         # What nothing stands on any more need not be sound; whoever waits for it loads what is in force now.
-        why = await self.blocking(lambda: damage_of(self.disk, model)) if model is not None else ""
+        try:
+            why = await self.blocking(lambda: damage_of(self.disk, model)) if model is not None else ""
+        except OSError as error:
+            await self._put_off(path, _of_the_disk(error), waited=waited)
+            return
         if model is None or not why:
             self._tries.pop(path, None)
             await self.send(ModelHealed(path=path, anew=False, seconds=0.0))
@@ -206,7 +214,7 @@ class ModelCare(Actor):
             if isinstance(outcome, MergeDone):
                 await self.blocking(lambda: put_in_place(self.disk, staged, model))
         except OSError as error:
-            return MergeRefused("NF-DISK-001" if error.errno == errno.ENOSPC else "NF-DISK-003", str(error))
+            return _of_the_disk(error)
         return outcome if isinstance(outcome, MergeRefused) else None
 
     def _make_way(self, staged: str) -> None:

@@ -612,7 +612,7 @@ class Trainer(Actor):
             learning_since=None,
         )
         self._loaded = False  # until the night is closed, nobody knows whether this adapter will be in force
-        begun = await self.device_call(lambda: self._jobs.begin_adapter(state, wish.model_path))
+        begun = await self.device_call(lambda: self._jobs.begin_adapter(state, wish.model_path, wish.model_digest))
         self._begun = begun.state if isinstance(begun, AdapterBegun) else None
         return begun
 

@@ -165,13 +165,17 @@ class DeviceJobs:
         self.done_state, self.done_outcome = state, None
         return _taken(state, [], 0.0, ticket)
 
-    def begin_adapter(self, state: LearningState, model_path: str) -> AdapterBegun | AdapterNotBegun:
+    def begin_adapter(
+        self, state: LearningState, model_path: str, model_digest: str = ""
+    ) -> AdapterBegun | AdapterNotBegun:
         """Load the merged model at ``model_path`` and put a fresh adapter on it."""
         self.done_state = None
         try:
+            if model_digest:
+                verify_folder(self._disk, model_path, model_digest)
             self._engine.load(state, "", model_path)
             ticket = self._cloakroom.leave(self._engine.snapshot())
-        except (EngineError, OSError) as error:
+        except (EngineError, FolderDamaged, OSError) as error:
             return AdapterNotBegun(why=str(error))
         self.done_state, self.done_outcome = state, None
         return AdapterBegun(state=state, ticket=ticket)
