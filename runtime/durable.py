@@ -113,7 +113,7 @@ def replace_directory(disk: DiskPort, staged: str, path: str) -> None:
     """
     disk.fsync_dir(staged)
     whole = hidden(path, "whole")
-    remove(disk, whole)  # of a try before the last: this one is as good, and its sync is known
+    finish_replacing(disk, path)  # of an earlier try: it may be the only one that is left
     disk.rename(staged, whole)
     disk.fsync_dir(parent_of(path))
     finish_replacing(disk, path)
