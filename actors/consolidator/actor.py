@@ -263,8 +263,9 @@ class Consolidator(ModelCare):
 
     async def _commit(self, night: str, due: str, force: StateInForce, merged: tuple[str, str], began: float) -> bool:
         model_path, digest = merged
-        wish = BeginAdapter(night=night, model_path=model_path, model_digest=digest)
-        begun = await self.ask(wish, timeout=LOAD_SECONDS)
+        begun = await self.ask(
+            BeginAdapter(night=night, model_path=model_path, model_digest=digest), timeout=LOAD_SECONDS
+        )
         if not isinstance(begun, AdapterBegun):
             await self._refuse(night, "NF-MERGE-041", begun.why)
             return False

@@ -57,8 +57,8 @@ class CareSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         scrub_round_every_seconds: from the beginning of one whole round to the beginning of the next.
     """
 
-    scrub_every_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 10.0
-    scrub_bytes_per_second: Annotated[int, Meta(ge=0)] = 8 << 20
+    scrub_every_seconds: Annotated[float, Meta(ge=0.05, le=3600)] = 5.0
+    scrub_bytes_per_second: Annotated[int, Meta(ge=0)] = 16_000_000
     scrub_round_every_seconds: Annotated[float, Meta(ge=1)] = 86_400.0
 
 
@@ -190,8 +190,9 @@ class ModelCare(Actor):
 
     async def _merge_anew(self, model: MergedModel, base_fingerprint: str) -> MergeRefused | None:
         """Make it again and put it in its place; or say why not, and leave what is there as it is."""
-        need = SpaceNeeded(purpose="night", need_bytes=self._merger.forecast_bytes())
-        space = await self.ask(need, timeout=ASK_SECONDS)
+        space = await self.ask(
+            SpaceNeeded(purpose="night", need_bytes=self._merger.forecast_bytes()), timeout=ASK_SECONDS
+        )
         if not isinstance(space, SpaceGranted):
             return MergeRefused("NF-DISK-001", f"{space.missing_bytes} bytes more must be free to merge it anew")
         staged = durable.hidden(model.path, "part")

@@ -110,16 +110,15 @@ def test_the_model_says_what_it_holds_and_loads_as_ever(after_a_night: Home) -> 
     AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-@pytest.mark.parametrize("number", range(5))
+FILES = ("MANIFEST.json", "config.json")
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_b9_a_turned_bit_in_any_file_of_the_merged_model(
-    damaged: Home, live: Live, undisturbed: Home, number: int
+    damaged: Home, live: Live, undisturbed: Home, name: str
 ) -> None:
-    names = sorted(files_of(model_of(damaged)))
-    # Every file has its turn; the tiny model has no more of them than this.
-    for name in names[number::5]:
-        flip_a_bit(model_of(damaged) / name)
-    assert len(names) >= 5
-    assert_healed(damaged, live, undisturbed, names[number] if len(names[number::5]) == 1 else "")
+    flip_a_bit(model_of(damaged) / name)
+    assert_healed(damaged, live, undisturbed, name)
 
 
 def test_b9_the_whole_merged_model_is_gone(damaged: Home, live: Live, undisturbed: Home) -> None:

@@ -57,6 +57,8 @@ COMMIT_CUTS = {"cut": 100.0, "cut_after": 200.0, "aims": ("state/generations",)}
 COMMIT_STORM = {"cut": 100.0, "cut_after": 200.0, "io": 0.03, "aims": ("state/generations",)}
 FULL_DISKS = {"io": 0.04}
 FILE_STORM = {"cut": 100.0, "cut_after": 300.0, "io": 0.01, "aims": ("state/batches", "trained/")}
+# Soon after a commit, and before what follows a night syncs the merged models once more.
+LINK_CUTS = {"cut": 100.0, "cut_after": 400.0, "aims": ("current_model",)}
 NIGHT_STORM = {"cut": 100.0, "cut_after": 800.0, "aims": ("consolidated_models", "state/deltas")}
 LONG_NIGHTS = {"cut": 3.0, "cut_after": 1500.0, "io": 0.01, "aims": ("consolidated_models",)}
 ROT = {"cut": 0.2, "others": {"engine": 0.0, "merge": 0.0, "rot": 0.3}}
@@ -141,9 +143,9 @@ MUTATIONS = (
         "HEAD may stand on a model that the power cut took back.",
         (Edit(f"{DURABLE}:show_directory", "disk.fsync_dir(parent_of(path))", "return"),),
         within=60,
-        climate=LONG_NIGHTS,
-        days=1.0,
-        first_seed=1,
+        climate=LINK_CUTS,
+        days=0.3,
+        first_seed=15,
     ),
     Mutation(
         "a moved file is not synced",
@@ -715,6 +717,11 @@ MUTATIONS = (
                 f"{NIGHTS}._merge",
                 "(*(delta.path for delta in force.ledger), force.path)",
                 "tuple((delta.path for delta in force.ledger))",
+            ),
+            Edit(
+                f"{NIGHTS}._merge",
+                "(*(delta.night for delta in force.ledger), night)",
+                "tuple((delta.night for delta in force.ledger))",
             ),
         ),
     ),
