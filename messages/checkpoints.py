@@ -80,7 +80,8 @@ class SnapshotKept(Message, frozen=True):
 class StateInForce(Message, frozen=True):
     """What HEAD names. ``generation`` 0 and ``path`` ``""``: nothing was ever committed.
 
-    ``models_needed`` are the merged models that generations still kept stand on.
+    ``models_needed`` are the merged models that generations still kept stand on. ``model_digest`` is that of the files
+    of ``model_path``; ``""`` for the pristine base, and for a model made by a version that wrote no manifest.
     """
 
     generation: int
@@ -89,6 +90,7 @@ class StateInForce(Message, frozen=True):
     ledger: tuple[Delta, ...]
     model_path: str
     models_needed: tuple[str, ...] = ()
+    model_digest: str = ""
 
 
 class StateWanted(Question[StateInForce], frozen=True):
@@ -120,6 +122,54 @@ class CommitNight(Question[NightCommitted | NightNotCommitted], frozen=True):
     model_path: str
     ticket: str
     state: LearningState
+    model_digest: str = ""
+
+
+class MergedModel(msgspec.Struct, frozen=True):
+    """A merged model that kept generations stand on: what its files must be, and of which deltas it was made.
+
+    Attributes:
+        path: home-relative folder.
+        digest: of its files; ``""`` if it was made by a version that wrote no manifest.
+        deltas: oldest first, as they lie in the ledger of those generations.
+        in_force: does what HEAD puts in force stand on it?
+    """
+
+    path: str
+    digest: str
+    deltas: tuple[Delta, ...]
+    in_force: bool
+
+
+class ModelsNeeded(Message, frozen=True):
+    """Every merged model that a kept generation stands on, that of the generation in force first."""
+
+    models: tuple[MergedModel, ...]
+    base_fingerprint: str
+
+
+class ModelsWanted(Question[ModelsNeeded], frozen=True):
+    """Which merged models are needed, and what must they be?"""
+
+
+class ModelsLeft(Message, frozen=True):
+    """The newest sound generation that stands on none of the lost models is in force: ``generation``, at ``path``."""
+
+    generation: int
+    path: str
+    model_path: str
+
+
+class NoOtherModel(Message, frozen=True):
+    """No kept generation stands on anything else; nothing was changed."""
+
+    why: str
+
+
+class LeaveModels(Question[ModelsLeft | NoOtherModel], frozen=True):
+    """These merged models are damaged and cannot be made again: put something else in force."""
+
+    paths: tuple[str, ...]
 
 
 class DamageFound(Message, frozen=True):

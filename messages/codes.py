@@ -412,6 +412,23 @@ MERGE: dict[str, Explanation] = {
         "HEAD alone says what is in force, and the Trainer loads what it says; nothing was learnt in between.",
         "Look at the reason given; `nightfold history HOME` tells whether the night is in the ledger after all.",
     ),
+    "NF-MERGE-050": Explanation(
+        "A damaged model could not be made again",
+        "A merged model was found damaged and merged anew from the pristine base and its deltas, and that gave other "
+        "bytes than were committed: the base or a delta is damaged or exchanged, or other libraries round otherwise.",
+        "What was merged anew was removed. If the model was in force, the newest sound generation on another model is "
+        "in force now; generations that stand on the damaged one stay kept.",
+        "Restore the model's folder, the base or the delta from a backup, or install the versions that the model's "
+        "MANIFEST.json names; then `nightfold rollback HOME GENERATION` goes back to what stood on it.",
+    ),
+    "NF-MERGE-051": Explanation(
+        "The model in force is damaged, and nothing else can take its place",
+        "The merged model that everything kept stands on is damaged, cannot be made again from base and deltas, and no "
+        "kept generation stands on anything else.",
+        "Nothing was deleted and nothing was trained on it; dropped files wait.",
+        "Restore the model's folder, the base or state/deltas/ from a backup, and start again. `nightfold doctor HOME` "
+        "says which of them are damaged.",
+    ),
 }
 
 # What lies under state/.

@@ -241,3 +241,4 @@ class BeginAdapter(Question[AdapterBegun | AdapterNotBegun], frozen=True):
 
     night: str
     model_path: str
+    model_digest: str = ""

@@ -42,6 +42,53 @@ class NightRefused(Message, frozen=True):
     why: str
 
 
+class ModelRefused(Message, frozen=True):
+    """From the Trainer's thread: the merged model that was to be loaded is not what was committed, and was not."""
+
+    path: str
+    why: str
+
+
+class HealModel(Message, frozen=True):
+    """A merged model is damaged or gone, and is waited for. Answered to all by ``ModelHealed`` or ``ModelGivenUp``."""
+
+    path: str
+    why: str
+
+
+class ModelHealed(Message, frozen=True):
+    """The model is sound: merged anew, byte for byte, or found so (``anew`` false)."""
+
+    path: str
+    anew: bool
+    seconds: float
+
+
+class ModelNotHealed(Message, frozen=True):
+    """It could not be made again this time; tried again in ``again_in_s``, and until then it is waited for."""
+
+    path: str
+    code: str
+    why: str
+    again_in_s: float
+
+
+class ModelGivenUp(Message, frozen=True):
+    """It cannot be made again. What HEAD names now stands on another one; generations that stand on it stay kept."""
+
+    path: str
+    code: str
+    why: str
+    instead: str
+
+
+class HealAgain(Message, frozen=True):
+    """From the Consolidator to itself: the pause before the next try is over."""
+
+    path: str
+    waited: bool
+
+
 class NightClosed(Message, frozen=True):
     """No night is in progress: whoever yielded may go on with the state in force."""
 

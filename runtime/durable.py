@@ -4,6 +4,7 @@ Guarantees, whatever the power does:
     * ``write_file`` and ``write_directory``: the name shows the old content (or nothing) or the whole new one.
     * ``move_file``: the file is under its old or its new name, never under neither.
     * ``remove``: a folder is never seen half-deleted under its own name.
+    * ``replace_directory``: the old folder is there until the new one is whole and durable beside it.
 An ``OSError`` means "as if it had not begun", but for leftovers with hidden names, which ``sweep`` takes at start-up;
 and but for an error of the last sync, after which the new name shows although a power cut may still take it back.
 
@@ -101,6 +102,34 @@ def show_directory(disk: DiskPort, staged: str, path: str) -> None:
     disk.fsync_dir(staged)
     disk.rename(staged, path)
     disk.fsync_dir(parent_of(path))
+
+
+def replace_directory(disk: DiskPort, staged: str, path: str) -> None:
+    """Put a complete, synced staged folder in the place of ``path``, whatever is there.
+
+    A folder cannot be replaced by one rename. So the new one first gets a name that says it is whole, durably; only
+    then the old one goes, and the new one gets its name. Whatever happens in between, ``finish_replacing`` goes on from
+    there: at any moment the old one is there, or the whole new one under one of its names.
+    """
+    disk.fsync_dir(staged)
+    whole = hidden(path, "whole")
+    finish_replacing(disk, path)  # of an earlier try: it may be the only one that is left
+    disk.rename(staged, whole)
+    disk.fsync_dir(parent_of(path))
+    finish_replacing(disk, path)
+
+
+def finish_replacing(disk: DiskPort, path: str) -> bool:
+    """Go on with a ``replace_directory`` that was interrupted; was there one that had come to be whole?"""
+    whole = hidden(path, "whole")
+    # What is found here may be what a killed process had shown and not yet synced: nothing goes before that is.
+    disk.fsync_dir(parent_of(path))
+    if disk.stat(whole) is None:
+        return False
+    remove(disk, path)
+    disk.rename(whole, path)
+    disk.fsync_dir(parent_of(path))
+    return True
 
 
 def replace_link(disk: DiskPort, target: str, path: str) -> None:

@@ -102,6 +102,14 @@ ROWS: tuple[Row, ...] = (
         "NF-STATE-004",
     ),
     Row(
+        "b9",
+        "a file of the merged model in force is damaged, exchanged, too many or gone; or the whole model is",
+        "found before it is loaded, or by the scrub; merged anew with the same bytes, or the newest generation on a sound "
+        "model is in force; never trained on",
+        (SIM, REAL),
+        "NF-MERGE-050",
+    ),
+    Row(
         "n1",
         "training runs at the hour of the night",
         "the night waits until it is idle and runs the same date; training is not interrupted",

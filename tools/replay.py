@@ -51,7 +51,9 @@ class _RecordedMerger:
     async def merge(self, _request: MergeRequest) -> MergeDone | MergeRefused:
         if (proven := self._next("NightVerified")) is not None:
             told = proven.value
-            return MergeDone(told["tensors"], 0, told["max_logit_difference"], told["seconds"])
+            asked = self._next("CommitNight")
+            digest = str(asked.value.get("model_digest", "")) if asked is not None else ""
+            return MergeDone(told["tensors"], 0, told["max_logit_difference"], told["seconds"], digest)
         if (refused := self._next("NightRefused")) is not None:
             return MergeRefused(refused.value["code"], refused.value["why"])
         raise self._cell().missed("how the merge ended")

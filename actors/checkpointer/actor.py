@@ -20,9 +20,14 @@ from messages import (
     DamageFound,
     DiskRunningLow,
     GenerationCommitted,
+    LeaveModels,
     LeftoversSwept,
+    ModelsLeft,
+    ModelsNeeded,
+    ModelsWanted,
     NightCommitted,
     NightNotCommitted,
+    NoOtherModel,
     RetentionApplied,
     SnapshotKept,
     StateInForce,
@@ -164,6 +169,25 @@ class Checkpointer(Actor):
             return await self.blocking(self._store.in_force)
 
     @on
+    async def models_wanted(self, _: ModelsWanted) -> ModelsNeeded:
+        """Read off HEAD; nothing is verified for it."""
+        head = self._store.head
+        if head is None:
+            return ModelsNeeded(models=(), base_fingerprint="")
+        return ModelsNeeded(models=head.models(), base_fingerprint=head.base_fingerprint)
+
+    @on
+    async def leave_models(self, wish: LeaveModels) -> ModelsLeft | NoOtherModel:
+        """Go back to what stands on another model. It is a commit like any: one replacement of HEAD."""
+        try:
+            kept = await self.blocking(lambda: self._store.leave_models(wish.paths))
+        except OSError as error:
+            return NoOtherModel(why=str(error))
+        if kept is None:
+            return NoOtherModel(why="every sound generation that is kept stands on a lost model")
+        return ModelsLeft(generation=kept.generation, path=kept.path, model_path=kept.model_path)
+
+    @on
     async def night(self, request: CommitNight) -> NightCommitted | NightNotCommitted:
         """One commit for the delta, the merged model and the fresh adapter together."""
         files = self.cloakroom.look(request.ticket)
@@ -179,6 +203,7 @@ class Checkpointer(Actor):
                     due_date=request.due_date,
                     folded=request.delta_generation,
                     model_path=request.model_path,
+                    model_digest=request.model_digest,
                     now=now.isoformat(timespec="seconds"),
                 )
             )

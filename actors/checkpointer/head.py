@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from messages import SCHEMA, Delta, LearningState
+from messages import SCHEMA, Delta, LearningState, MergedModel
 from runtime import durable
 from runtime.errors import EXIT_CONFIG, OperatorError
 
@@ -53,10 +53,14 @@ class Manifest(msgspec.Struct, frozen=True):
     deltas: tuple[Delta, ...]
     files: Mapping[str, FileEntry]
     versions: Mapping[str, str]
+    model_digest: str = ""
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A generation that HEAD keeps: enough to put it in force by replacing HEAD, and to check it before."""
+    """A generation that HEAD keeps: enough to put it in force by replacing HEAD, and to check it before.
+
+    ``model_digest`` is that of the files of ``model_path``; ``""`` where no manifest was written for them.
+    """
 
     generation: int
     path: str
@@ -71,6 +75,7 @@ class Kept(msgspec.Struct, frozen=True):
     size_bytes: int
     last_batch: str = ""
     pinned: bool = False
+    model_digest: str = ""
 
 
 class Night(msgspec.Struct, frozen=True):
@@ -125,6 +130,21 @@ class Head(msgspec.Struct, frozen=True):
     def models_needed(self) -> tuple[str, ...]:
         """Merged models that kept generations stand on."""
         return tuple(sorted({kept.model_path for kept in self.kept if kept.model_path}))
+
+    def models(self) -> tuple[MergedModel, ...]:
+        """The same, each with its digest and what it was made of; that of the generation in force first."""
+        known = {delta.night: delta for delta in self.deltas}
+        found = {
+            kept.model_path: MergedModel(
+                path=kept.model_path,
+                digest=kept.model_digest,
+                deltas=tuple(known[night] for night in kept.ledger if night in known),
+                in_force=kept.model_path == self.model_path,
+            )
+            for kept in self.kept
+            if kept.model_path
+        }
+        return tuple(sorted(found.values(), key=lambda model: (not model.in_force, model.path)))
 
 
 def generation_path(number: int) -> str:

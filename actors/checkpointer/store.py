@@ -14,7 +14,7 @@ import contextlib
 import functools
 import importlib.metadata
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -291,6 +291,7 @@ class Store:
             ledger=head.deltas_in_force(),
             model_path=head.model_path,
             models_needed=head.models_needed(),
+            model_digest=kept.model_digest,
         )
 
     # Committing.
@@ -298,7 +299,8 @@ class Store:
     def commit(self, files: Mapping[str, Buffer], state: LearningState, why: str, now: str) -> Kept:
         """Write a generation and put it in force. ``OSError``: the one before is still in force."""
         head = self.head or Head(SCHEMA, 0, 0, "", "", state.base_fingerprint, now)
-        kept = self._write_generation(head, files, state, why, now, head.model_path, head.ledger)
+        digest = head.in_force.model_digest if head.kept else ""
+        kept = self._write_generation(head, files, state, why, now, head.model_path, head.ledger, digest)
         self.head = self._put_in_force(
             self._trimmed(msgspec.structs.replace(head, kept=(*head.kept, kept)), kept), kept
         )
@@ -315,6 +317,7 @@ class Store:
         folded: int,
         model_path: str,
         now: str,
+        model_digest: str = "",
     ) -> Kept:
         """The adapter of generation ``folded`` joins the ledger and the fresh adapter comes in force: one commit."""
         head = self.head
@@ -323,7 +326,8 @@ class Store:
         delta = self._write_delta(head, head.in_force, night, due_date, now)
         deltas = (*(known for known in head.deltas if known.night != night), delta)
         head = msgspec.structs.replace(head, deltas=deltas)
-        kept = self._write_generation(head, files, state, f"night {night}", now, model_path, (*head.ledger, night))
+        ledger = (*head.ledger, night)
+        kept = self._write_generation(head, files, state, f"night {night}", now, model_path, ledger, model_digest)
         nights = (*head.nights, Night(night, kept.generation, folded, model_path, now))
         head = msgspec.structs.replace(head, kept=(*head.kept, kept), nights=nights)
         self.head = self._put_in_force(self._trimmed(head, kept), kept)
@@ -353,6 +357,7 @@ class Store:
         now: str,
         model_path: str,
         ledger: tuple[str, ...],
+        model_digest: str,
     ) -> Kept:
         number = head.next_generation
         path = generation_path(number)
@@ -373,6 +378,7 @@ class Store:
             deltas=head.deltas,
             files={name: FileEntry(len(data), durable.digest_of_bytes(data)) for name, data in content.items()},
             versions=library_versions(),
+            model_digest=model_digest,
         )
         raw = encode(manifest)
         durable.write_directory(self._disk, path, {**content, MANIFEST: raw})
@@ -397,6 +403,7 @@ class Store:
             ledger=manifest.ledger,
             size_bytes=sum(entry.size for entry in manifest.files.values()) + len(raw),
             last_batch=last_batch,
+            model_digest=manifest.model_digest,
         )
 
     def _put_in_force(self, head: Head, kept: Kept) -> Head:
@@ -472,6 +479,28 @@ class Store:
         self.head = self._put_in_force(head, wanted)
         self._show_current()
         return wanted
+
+    def leave_models(self, lost: Collection[str]) -> Kept | None:
+        """Put the newest sound kept generation in force that stands on none of these; ``None`` if there is none.
+
+        Those that stand on one of them stay kept: whoever brings the model back can go back to them.
+        """
+        head = self.head
+        if head is None:
+            return None
+        if head.model_path not in lost:
+            return head.in_force
+        for kept in sorted(head.kept, key=lambda one: one.generation, reverse=True):
+            if kept.model_path in lost:
+                continue
+            try:
+                verify(self._disk, kept.path, kept.manifest)
+            except Damaged:
+                continue  # told when somebody goes back to it
+            self.head = self._put_in_force(head, kept)
+            self._show_current()
+            return kept
+        return None
 
     # Retention.
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection
 from datetime import datetime, time, timedelta
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
 from actors.consolidator.merger import MergeDone, Merger, MergeRefused, MergeRequest
+from actors.consolidator.model_care import CareSettings, ModelCare
 from messages import (
     AdapterBegun,
     BeginAdapter,
@@ -40,7 +40,7 @@ from messages import (
     TrainingIdle,
     YieldTrainer,
 )
-from runtime import Actor, AskFailed, durable, every, on
+from runtime import AskFailed, durable, every, on
 
 MODELS = "consolidated_models"
 DELTAS = "state/deltas"
@@ -48,8 +48,8 @@ ASK_SECONDS = 120.0
 LOAD_SECONDS = 1800.0
 
 
-class ConsolidatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[consolidator]``.
+class ConsolidatorSettings(CareSettings, frozen=True, forbid_unknown_fields=True):
+    """``[consolidator]``, with what ``CareSettings`` has.
 
     Attributes:
         at: local time of the night.
@@ -89,7 +89,7 @@ def owed(now: datetime, at: time, learning_since: str | None, had_nights: Collec
     return day if (learnt < due or clock_was_far_ahead) and day not in had_nights else ""
 
 
-class Consolidator(Actor):
+class Consolidator(ModelCare):
     """See the module. ``merger`` makes what merges and proves."""
 
     settings: ConsolidatorSettings
@@ -99,6 +99,7 @@ class Consolidator(Actor):
 
     async def on_start(self) -> None:
         self._merger = self._make_merger()
+        self.begin_care()
         self._commanded = False
         self._inbox_waits = True  # until the first survey says otherwise
         self._refused_at: float | None = None
@@ -120,6 +121,8 @@ class Consolidator(Actor):
     def _remove_unneeded(self, needed: set[str]) -> None:
         durable.ensure_directory(self.disk, MODELS)
         durable.sweep(self.disk, MODELS)
+        for path in sorted(needed - {""}):
+            durable.finish_replacing(self.disk, path)
         for name in self.disk.listdir(MODELS):
             path = f"{MODELS}/{name}"
             if path not in needed:
@@ -216,17 +219,21 @@ class Consolidator(Actor):
             await self._refuse(night, "NF-DISK-001", f"{space.missing_bytes} bytes more must be free for the merge")
             return False
         await self.send(NightStarted(night=night, due_date=due, deltas=len(force.ledger) + 1))
-        model_path = await self._merge(night, force)
-        if model_path is None:
+        merged = await self._merge(night, force)
+        if merged is None:
             return False
-        return await self._commit(night, due, force, model_path, began)
+        return await self._commit(night, due, force, merged, began)
 
-    async def _merge(self, night: str, force: StateInForce) -> str | None:
-        """The merged model, proven and durable under its name; ``None`` if there is none."""
+    async def _merge(self, night: str, force: StateInForce) -> tuple[str, str] | None:
+        """Path and digest of the merged model, proven and durable under its name; ``None`` if there is none."""
         path = f"{MODELS}/{night}"
         staged = durable.hidden(path, "part")
         request = MergeRequest(
-            deltas=(*(delta.path for delta in force.ledger), force.path), out=staged, last_base=force.model_path
+            deltas=(*(delta.path for delta in force.ledger), force.path),
+            out=staged,
+            last_base=force.model_path,
+            nights=(*(delta.night for delta in force.ledger), night),
+            base_fingerprint=force.state.base_fingerprint,
         )
         try:
             await self.blocking(lambda: self._clear(path, staged))
@@ -247,15 +254,18 @@ class Consolidator(Actor):
                 seconds=outcome.seconds,
             )
         )
-        return path
+        return path, outcome.digest
 
     def _clear(self, path: str, staged: str) -> None:
         durable.ensure_directory(self.disk, MODELS)
         durable.remove(self.disk, path)
         durable.remove(self.disk, staged)
 
-    async def _commit(self, night: str, due: str, force: StateInForce, model_path: str, began: float) -> bool:
-        begun = await self.ask(BeginAdapter(night=night, model_path=model_path), timeout=LOAD_SECONDS)
+    async def _commit(self, night: str, due: str, force: StateInForce, merged: tuple[str, str], began: float) -> bool:
+        model_path, digest = merged
+        begun = await self.ask(
+            BeginAdapter(night=night, model_path=model_path, model_digest=digest), timeout=LOAD_SECONDS
+        )
         if not isinstance(begun, AdapterBegun):
             await self._refuse(night, "NF-MERGE-041", begun.why)
             return False
@@ -268,6 +278,7 @@ class Consolidator(Actor):
                     model_path=model_path,
                     ticket=begun.ticket,
                     state=begun.state,
+                    model_digest=digest,
                 ),
                 timeout=ASK_SECONDS,
             )

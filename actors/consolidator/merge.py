@@ -5,6 +5,7 @@ Guarantees:
       adapter the bytes are those of peft's default merge (its ``safe_merge`` rounds the delta too, and differs).
     * The new folder has the base's file names and layout; tensors no adapter touches are copied byte for byte.
     * Memory does not grow with the model: a few blocks for each worker and the factors of one weight at a time.
+    * Each file's digest is computed from the very bytes that are written, as they are: nothing is read again for it.
     * When ``merge`` returns, every file and the folder are fsynced. When it raises, what lies at ``out`` is not to be
       used and the caller removes it.
 
@@ -17,18 +18,19 @@ from __future__ import annotations
 import errno
 import math
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import blake3
 import msgspec
 import torch
 
 from actors.consolidator.adapter_delta import ADAPTER_DAMAGED, BaseNames, LowRank, read_delta
 from actors.consolidator.merge_problem import MergeProblem
 from actors.consolidator.weights_file import QUANTISED, TensorPlace, WeightsFile, read_model
+from runtime.manifest import MANIFEST, FileEntry
 
 NOT_FINITE = "NF-MERGE-023"
 OUT_EXISTS = "NF-MERGE-013"
@@ -45,11 +47,12 @@ MORE_TEMPLATES = "additional_chat_templates"
 
 
 class MergeSummary(msgspec.Struct, frozen=True):
-    """What was written: all tensors, those that were changed, and the bytes of the weight files."""
+    """What was written: all tensors, those that were changed, the bytes of the weight files, and every file."""
 
     tensors: int
     merged_tensors: int
     size_bytes: int
+    files: Mapping[str, FileEntry]
 
 
 class Fold(msgspec.Struct, frozen=True):
@@ -111,19 +114,18 @@ def merge(base: Path, adapters: list[Path], out: Path) -> MergeSummary:
     if out.exists():
         raise MergeProblem(OUT_EXISTS, f"{out} exists already; a merge writes a new folder")
     out.mkdir()
-    for file in plan.files:
-        _write_weights(plan, file, out / file.path.name)
+    written = {file.path.name: _write_weights(plan, file, out / file.path.name) for file in plan.files}
     for name in plan.copied:
         (out / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(base / name, out / name)
-        _fsync(out / name)
-        _fsync((out / name).parent)
-    _fsync(out)
-    _fsync(out.parent)
+        written[name] = write_new((base / name).read_bytes(), out / name)
+        fsync((out / name).parent)
+    fsync(out)
+    fsync(out.parent)
     return MergeSummary(
         tensors=sum(len(file.tensors) for file in plan.files),
         merged_tensors=len(plan.deltas),
         size_bytes=sum(file.size for file in plan.files),
+        files=written,
     )
 
 
@@ -271,7 +273,38 @@ def _read_fold(weight: TensorPlace, deltas: tuple[LowRank, ...]) -> Fold:
     return Fold(weight, groups)
 
 
-def _write_weights(plan: Plan, file: WeightsFile, path: Path) -> None:
+class _InOrder:
+    """The digest of a file whose blocks are made by several workers: each waits until those before it are in.
+
+    Blocks are handed out in the order of the file, so nobody waits for longer than one other's block takes.
+    """
+
+    def __init__(self, preamble: bytes) -> None:
+        self._found = blake3.blake3(preamble)
+        self._position = len(preamble)
+        self._turn = threading.Condition()
+        self._given_up = False
+
+    def update(self, start: int, view: memoryview) -> None:
+        with self._turn:
+            self._turn.wait_for(lambda: self._position == start or self._given_up)
+            # Nobody else's turn comes before this is in.
+            self._found.update(view)
+            self._position += len(view)
+            self._turn.notify_all()
+
+    def give_up(self) -> None:
+        """A block will not come: nobody is to wait for it."""
+        with self._turn:
+            self._given_up = True
+            self._turn.notify_all()
+
+    def entry(self) -> FileEntry:
+        return FileEntry(self._position, f"blake3:{self._found.hexdigest()}")
+
+
+def _write_weights(plan: Plan, file: WeightsFile, path: Path) -> FileEntry:
+    digest = _InOrder(file.preamble)
     source = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
@@ -279,13 +312,39 @@ def _write_weights(plan: Plan, file: WeightsFile, path: Path) -> None:
         _write_fully(target, memoryview(file.preamble), 0)
 
         def write(bench: Workbench, block: Block) -> None:
-            _write_fully(target, memoryview(bench.load(source, block).numpy()), block.start)
+            try:
+                view = memoryview(bench.load(source, block).numpy())
+                _write_fully(target, view, block.start)
+            except BaseException:
+                digest.give_up()
+                raise
+            digest.update(block.start, view)
 
         for_each_block(plan, file, write)
         os.fsync(target)
     finally:
         os.close(target)
         os.close(source)
+    return digest.entry()
+
+
+def write_new(data: bytes, path: Path) -> FileEntry:
+    """Write and sync a file that is not there yet; its name still needs ``fsync`` of the folder."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileEntry(len(data), f"blake3:{blake3.blake3(data).hexdigest()}")
+
+
+def entry_of_file(path: Path) -> FileEntry:
+    """What a manifest says of a file that is there."""
+    found, size = blake3.blake3(), 0
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(BLOCK_BYTES):
+            found.update(piece)
+            size += len(piece)
+    return FileEntry(size, f"blake3:{found.hexdigest()}")
 
 
 def _largest_block(plan: Plan, file: WeightsFile) -> int:
@@ -310,7 +369,8 @@ def _reserve(handle: int, size: int) -> None:
             raise
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -319,6 +379,6 @@ def _fsync(path: Path) -> None:
 
 
 def _is_copied(name: str) -> bool:
-    if name.startswith((".", "adapter_")):
+    if name == MANIFEST or name.startswith((".", "adapter_")):
         return False
     return name.endswith(COPIED_ENDINGS) or name.startswith(COPIED_BEGINNINGS)

@@ -21,6 +21,8 @@ import msgspec
 
 from actors.consolidator.merge_problem import MergeProblem
 from actors.consolidator.merger import MergeDone, MergeRefused
+from actors.consolidator.model_manifest import manifest_of
+from runtime.manifest import MANIFEST, FileEntry, table_digest
 
 NO_SPACE = "NF-MERGE-003"
 DISK_REFUSED = "NF-MERGE-004"
@@ -38,7 +40,10 @@ class MergeJob(msgspec.Struct, frozen=True):
     last_base: str
     parent: int
     verify: bool = True
+    answers: bool = True
     threads: int = 2
+    nights: tuple[str, ...] = ()
+    base_fingerprint: str = ""
 
 
 class MergeOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -91,16 +96,20 @@ def _step_back(threads: int) -> None:
 
 
 def _do(job: MergeJob) -> MergeOutcome:
-    from actors.consolidator.merge import merge
+    from actors.consolidator.merge import fsync, merge, write_new
     from actors.consolidator.verify import verify_answers, verify_tensors
 
     base, out, adapters = Path(job.base), Path(job.out), [Path(adapter) for adapter in job.adapters]
     try:
         summary = merge(base, adapters, out)
+        made_of = tuple(_files_of(adapter) for adapter in adapters)
+        nights = job.nights or tuple(adapter.name for adapter in adapters)
+        write_new(manifest_of(nights, job.base_fingerprint, made_of, summary.files), out / MANIFEST)
+        fsync(out)
         difference = 0.0
         if job.verify:
             verify_tensors(base, adapters, out)
-            if adapters:
+            if adapters and job.answers:
                 difference = verify_answers(Path(job.last_base), adapters[-1], out).max_logit_difference
     except MergeProblem as problem:
         return MergeOutcome(refused=MergeRefused(problem.code, problem.why))
@@ -109,7 +118,16 @@ def _do(job: MergeJob) -> MergeOutcome:
         return MergeOutcome(refused=MergeRefused(NO_SPACE if full else DISK_REFUSED, f"the disk refused: {error}"))
     except MemoryError:
         return MergeOutcome(refused=MergeRefused(NO_MEMORY, "there was not enough memory to merge and verify"))
-    return MergeOutcome(done=MergeDone(summary.tensors, summary.size_bytes, difference, seconds=0.0))
+    digest = table_digest(summary.files)
+    return MergeOutcome(done=MergeDone(summary.tensors, summary.size_bytes, difference, seconds=0.0, digest=digest))
+
+
+def _files_of(adapter: Path) -> dict[str, FileEntry]:
+    """The files of an adapter that decide what it adds. They are read to the last byte by the merge itself."""
+    from actors.consolidator.adapter_delta import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+    from actors.consolidator.merge import entry_of_file
+
+    return {name: entry_of_file(adapter / name) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)}
 
 
 if __name__ == "__main__":

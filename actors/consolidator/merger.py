@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -12,21 +12,30 @@ class MergeRequest(msgspec.Struct, frozen=True):
 
     ``out`` is the home-relative folder to write; it does not exist yet and is complete only when ``merge`` returns.
     ``last_base`` is the merged model the newest delta was trained on (``""``: the pristine base): the new model must
-    answer as that one with the newest delta on top.
+    answer as that one with the newest delta on top. ``nights`` names the deltas for the model's manifest, which also
+    bears ``base_fingerprint``. ``proof``: by answers too, by its tensors alone, or none, for a model that was proven
+    before and whose digest says whether it is the same again.
     """
 
     deltas: tuple[str, ...]
     out: str
     last_base: str
+    nights: tuple[str, ...] = ()
+    base_fingerprint: str = ""
+    proof: Literal["answers", "tensors", "none"] = "answers"
 
 
 class MergeDone(msgspec.Struct, frozen=True):
-    """The model is at ``out``, durable and verified. ``max_logit_difference`` against base + adapter."""
+    """The model is at ``out``, durable and verified. ``max_logit_difference`` against base + adapter.
+
+    ``digest`` is that of its files, as ``runtime.manifest`` has it; ``""``: it was written without a manifest.
+    """
 
     tensors: int
     size_bytes: int
     max_logit_difference: float
     seconds: float
+    digest: str = ""
 
 
 class MergeRefused(msgspec.Struct, frozen=True):

@@ -95,7 +95,11 @@ class ProcessMerger:
             out=str(self._disk.real_path(request.out).absolute()),
             last_base=str(last_base),
             parent=os.getpid(),
+            verify=request.proof != "none",
+            answers=request.proof == "answers",
             threads=self._threads,
+            nights=request.nights,
+            base_fingerprint=request.base_fingerprint,
         )
 
     async def _run(self, job: MergeJob) -> MergeDone | MergeRefused:

@@ -42,6 +42,9 @@ from messages import (
     MessageDeadLettered,
     MessagesDropped,
     MicroBatchHalved,
+    ModelGivenUp,
+    ModelHealed,
+    ModelNotHealed,
     NightClosed,
     NightCommitted,
     NightFinished,
@@ -194,6 +197,9 @@ class StatusReporter(Actor):
         | MessageDeadLettered
         | MessagesDropped
         | MicroBatchHalved
+        | ModelGivenUp
+        | ModelHealed
+        | ModelNotHealed
         | NightClosed
         | NightCommitted
         | NightFinished

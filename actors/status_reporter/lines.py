@@ -23,6 +23,9 @@ from messages import (
     Message,
     MessageDeadLettered,
     MicroBatchHalved,
+    ModelGivenUp,
+    ModelHealed,
+    ModelNotHealed,
     NightFinished,
     NightRefused,
     NightStarted,
@@ -133,6 +136,16 @@ def _of_nights(message: Message) -> str | None:
             return f"night      {message.night}: {message.model_path} is in force after {message.seconds:.1f} s"
         case NightRefused():
             return f"night      refused: {message.why} [{message.code}]"
+        case ModelHealed(anew=True):
+            return (
+                f"healed     {message.path}: merged anew in {message.seconds:.1f} s, with the bytes that were committed"
+            )
+        case ModelNotHealed():
+            again = f"; tried again in {message.again_in_s:.0f} s"
+            return f"not healed {message.path}: {message.why} [{message.code}]{again}"
+        case ModelGivenUp():
+            why = f"it cannot be made again: {message.why} [{message.code}]"
+            return f"given up   {message.path}: {why}; in force is {message.instead}"
     return None
 
 

@@ -27,6 +27,9 @@ from messages import (
     LeftoversSwept,
     Message,
     MessagesDropped,
+    ModelGivenUp,
+    ModelHealed,
+    ModelNotHealed,
     NightClosed,
     NightCommitted,
     NightFinished,
@@ -204,6 +207,8 @@ class Folder:
                 self._waits = f"waits for {message.why}" + (
                     f" ({message.missing_bytes} bytes missing)" if message.missing_bytes else ""
                 )
+            case ModelHealed() | ModelGivenUp():
+                self._waits = ""
             case DiskMeasured():
                 page.disk = DiskLine(message.free_bytes, message.needed_bytes, message.ok)
 
@@ -222,7 +227,7 @@ class Folder:
 
     def _fold_trouble(self, message: Message, when: str) -> None:
         page = self.page
-        found: tuple[str, str, str] | None = None
+        found = _of_a_model(message)
         match message:
             case BatchRejected() | BatchFailed():
                 trouble = message.report.trouble
@@ -274,3 +279,14 @@ class Folder:
         if self._validating:
             return "validating", ", ".join(self._validating.values())
         return "idle", "" if self._ready else "the model is being loaded"
+
+
+def _of_a_model(message: Message) -> tuple[str, str, str] | None:
+    """Code, message and hint of trouble with a merged model."""
+    match message:
+        case ModelNotHealed():
+            hint = f"tried again in {message.again_in_s:.0f} s; until then nothing is loaded that stands on it"
+            return message.code, f"{message.path} is not healed: {message.why}", hint
+        case ModelGivenUp():
+            return message.code, f"{message.path} is given up: {message.why}", f"in force is {message.instead}"
+    return None

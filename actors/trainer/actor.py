@@ -42,9 +42,13 @@ from messages import (
     EngineLoaded,
     EngineStumbled,
     GenerationCommitted,
+    HealModel,
     LearningState,
     MessageDeadLettered,
     MicroBatchHalved,
+    ModelGivenUp,
+    ModelHealed,
+    ModelRefused,
     NightClosed,
     PauseTraining,
     Report,
@@ -97,6 +101,7 @@ class Trainer(Actor):
             self._make_engine(),
             self.settings,
             self.cloakroom,
+            self.disk,
             seconds=self.clock.monotonic,
             now=self.clock.now,
             interrupted=self.device.interrupted,
@@ -105,6 +110,7 @@ class Trainer(Actor):
         self._loaded = False
         self._on_device = False
         self._backing_off = False
+        self._model_awaited: ModelRefused | None = None
         self._queue: dict[str, BatchAccepted] = {}
         self._current: BatchAccepted | None = None
         self._opened = False
@@ -151,7 +157,7 @@ class Trainer(Actor):
 
     async def _advance(self) -> None:
         """Start the next thing, if nothing is being done and something may be."""
-        if self._on_device or self._night or self._backing_off:
+        if self._on_device or self._night or self._backing_off or self._model_awaited is not None:
             return
         if not self._loaded:
             await self._load()
@@ -266,7 +272,8 @@ class Trainer(Actor):
             await self.send(TrainingWaits(name=name, why=why, missing_bytes=missing_bytes))
 
     def _start(
-        self, job: Callable[[], EngineLoaded | BatchOpened | StepsTaken | BatchExhausted | EngineStumbled]
+        self,
+        job: Callable[[], EngineLoaded | BatchOpened | StepsTaken | BatchExhausted | EngineStumbled | ModelRefused],
     ) -> None:
         self._on_device = True
         self.on_device(job)
@@ -333,6 +340,22 @@ class Trainer(Actor):
             )
         )
         await self._advance()
+
+    @on
+    async def model_refused(self, refused: ModelRefused) -> None:
+        """What is in force stands on a damaged model: whoever makes models heals it, or something else is in force."""
+        self._on_device = False
+        self._model_awaited = refused
+        await self._wait(refused.path, f"a sound model ({refused.why})")
+        await self.send(HealModel(path=refused.path, why=refused.why))
+
+    @on
+    async def model_settled(self, _: ModelHealed | ModelGivenUp) -> None:
+        """Load again: the model that was refused, or what is in force instead."""
+        if self._model_awaited is not None:
+            self._model_awaited = None
+            self._told = ""
+            await self._advance()
 
     def _with_steps_kept(self, failing: BatchFailed) -> BatchFailed:
         """Say how much of the failed batch the generation in force holds."""
@@ -554,7 +577,9 @@ class Trainer(Actor):
 
     @on
     async def began_anew(self, other: ActorStarted) -> None:
-        """Whoever did has not heard that there is a pause."""
+        """Whoever did has not heard that there is a pause, or that a model is waited for."""
+        if other.incarnation > 1 and self._model_awaited is not None:
+            await self.send(HealModel(path=self._model_awaited.path, why=self._model_awaited.why))
         if other.incarnation > 1 and self._paused:
             self._told = ""
             await self._advance()
@@ -605,7 +630,7 @@ class Trainer(Actor):
             learning_since=None,
         )
         self._loaded = False  # until the night is closed, nobody knows whether this adapter will be in force
-        begun = await self.device_call(lambda: self._jobs.begin_adapter(state, wish.model_path))
+        begun = await self.device_call(lambda: self._jobs.begin_adapter(state, wish.model_path, wish.model_digest))
         self._begun = begun.state if isinstance(begun, AdapterBegun) else None
         return begun
 

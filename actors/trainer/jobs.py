@@ -25,11 +25,14 @@ from messages import (
     EngineLoaded,
     EngineStumbled,
     LearningState,
+    ModelRefused,
     Receipt,
     StateInForce,
     StepsTaken,
 )
 from runtime.cloakroom import Cloakroom
+from runtime.disk import DiskPort
+from runtime.manifest import FolderDamaged, verify_folder
 
 SKIPS_IN_A_ROW_MAX = 3
 """So many steps without a finite loss or gradient, one after the other, and the batch is set aside."""
@@ -47,6 +50,7 @@ class DeviceJobs:
         engine: Engine,
         settings: TrainerSettings,
         cloakroom: Cloakroom,
+        disk: DiskPort,
         *,
         seconds: Callable[[], float],
         now: Callable[[], datetime],
@@ -55,6 +59,7 @@ class DeviceJobs:
         self._engine = engine
         self._settings = settings
         self._cloakroom = cloakroom
+        self._disk = disk
         self._seconds = seconds
         self._now = now
         self._interrupted = interrupted
@@ -62,10 +67,21 @@ class DeviceJobs:
         self.done_state: LearningState | None = None
         self.done_outcome: BatchTrained | None = None
 
-    def load(self, force: StateInForce) -> EngineLoaded | EngineStumbled:
-        """Load what is in force; in a home where nothing was ever committed, begin its first adapter."""
+    def load(self, force: StateInForce) -> EngineLoaded | EngineStumbled | ModelRefused:
+        """Load what is in force; in a home where nothing was ever committed, begin its first adapter.
+
+        A merged model is compared with what was committed before a byte of it reaches the engine: it is read once more
+        for that, at the pace of the disk.
+        """
         self.done_state = None
         state = force.state
+        if force.model_digest:
+            try:
+                verify_folder(self._disk, force.model_path, force.model_digest)
+            except FolderDamaged as damage:
+                return ModelRefused(path=force.model_path, why=str(damage))
+        elif force.model_path and self._disk.stat(force.model_path) is None:
+            return ModelRefused(path=force.model_path, why=f"{force.model_path} is gone")
         if force.generation == 0:
             state = replace(state, seed=self._settings.seed, threads=self._settings.threads)
         try:
@@ -149,13 +165,17 @@ class DeviceJobs:
         self.done_state, self.done_outcome = state, None
         return _taken(state, [], 0.0, ticket)
 
-    def begin_adapter(self, state: LearningState, model_path: str) -> AdapterBegun | AdapterNotBegun:
+    def begin_adapter(
+        self, state: LearningState, model_path: str, model_digest: str = ""
+    ) -> AdapterBegun | AdapterNotBegun:
         """Load the merged model at ``model_path`` and put a fresh adapter on it."""
         self.done_state = None
         try:
+            if model_digest:
+                verify_folder(self._disk, model_path, model_digest)
             self._engine.load(state, "", model_path)
             ticket, _ = self._leave_snapshot()
-        except (EngineError, OSError) as error:
+        except (EngineError, FolderDamaged, OSError) as error:
             return AdapterNotBegun(why=str(error))
         self.done_state, self.done_outcome = state, None
         return AdapterBegun(state=state, ticket=ticket)

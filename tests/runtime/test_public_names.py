@@ -32,11 +32,11 @@ BatchRejected: batch name path report
 BatchStarted: batch name step steps examples tokens
 BatchTrained: batch name receipt
 BatchesWanted:
-BeginAdapter: night model_path
+BeginAdapter: night model_path model_digest
 CommitFailed: ticket code why out_of_space
 CommitFinally: ticket state why
 CommitGeneration: ticket state why
-CommitNight: night due_date delta_generation model_path ticket state
+CommitNight: night due_date delta_generation model_path ticket state model_digest
 Completion: prompt completion
 ConsolidateNow:
 Conversation: turns tools
@@ -51,17 +51,28 @@ EngineLoaded: state generation device dtype model parameters trainable
 EngineStumbled: code why transient traceback
 FileWithdrawn: name
 GenerationCommitted: ticket generation path why global_step adapter_id adapter_step size_bytes seconds
+HealAgain: path waited
+HealModel: path why
 InboxChanged:
 InboxReplaced: made_again
 InboxSurveyed: waiting waiting_count unready ignored claimed
 LearningState: schema global_step adapter_id adapter_step base base_fingerprint seed threads learning_since
     cursor unfiled
+LeaveModels: paths
 LeftoversSwept: removed set_aside
 LineError: line path expected found
+MergedModel: path digest deltas in_force
 Message:
 MessageDeadLettered: actor message_type why count
 MessagesDropped: actor count
 MicroBatchHalved: batch micro_batch
+ModelGivenUp: path code why instead
+ModelHealed: path anew seconds
+ModelNotHealed: path code why again_in_s
+ModelRefused: path why
+ModelsLeft: generation path model_path
+ModelsNeeded: models base_fingerprint
+ModelsWanted:
 NightClosed: night committed
 NightCommitted: night generation model_path global_step adapter_id
 NightFinished: night model_path seconds
@@ -69,6 +80,7 @@ NightNotCommitted: why
 NightRefused: night code why
 NightStarted: night due_date deltas
 NightVerified: night tensors max_logit_difference seconds
+NoOtherModel: why
 PauseTraining:
 PluginNoted: plugin what code hint
 Question:
@@ -83,7 +95,7 @@ SnapshotKept: path generation
 SpaceGranted: free_bytes
 SpaceNeeded: purpose need_bytes
 SpaceRefused: free_bytes needed_bytes missing_bytes
-StateInForce: generation path state ledger model_path models_needed
+StateInForce: generation path state ledger model_path models_needed model_digest
 StateWanted:
 StepSkipped: batch global_step why
 StepsTaken: state taken loss learning_rate grad_norm seconds tokens micro_batch skipped ticket

@@ -19,6 +19,7 @@ JOBS = "actors.trainer.jobs:DeviceJobs"
 INBOX = "actors.inbox_watcher.actor:InboxWatcher"
 FILING = "actors.inbox_watcher.filing"
 NIGHTS = "actors.consolidator.actor:Consolidator"
+CARE = "actors.consolidator.model_care:ModelCare"
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,17 @@ COMMIT_CUTS = {"cut": 100.0, "cut_after": 200.0, "aims": ("state/generations",)}
 COMMIT_STORM = {"cut": 100.0, "cut_after": 200.0, "io": 0.03, "aims": ("state/generations",)}
 FULL_DISKS = {"io": 0.04}
 FILE_STORM = {"cut": 100.0, "cut_after": 300.0, "io": 0.01, "aims": ("state/batches", "trained/")}
+# Soon after a commit, and before what follows a night syncs the merged models once more.
+LINK_CUTS = {"cut": 100.0, "cut_after": 400.0, "aims": ("current_model",)}
 NIGHT_STORM = {"cut": 100.0, "cut_after": 800.0, "aims": ("consolidated_models", "state/deltas")}
 LONG_NIGHTS = {"cut": 3.0, "cut_after": 1500.0, "io": 0.01, "aims": ("consolidated_models",)}
+ROT = {"cut": 0.2, "others": {"engine": 0.0, "merge": 0.0, "rot": 0.3}}
+ROT_STORM = {
+    "cut": 20.0,
+    "cut_after": 1500.0,
+    "aims": ("consolidated_models",),
+    "others": {"engine": 0.0, "merge": 0.0, "rot": 0.5},
+}
 
 CALM = {
     **dict.fromkeys(("cut", "io", "io_aimed", "crash", "crash_aimed", "job", "device", "disk_full", "slow_disk"), 0.0),
@@ -134,9 +144,9 @@ MUTATIONS = (
         "HEAD may stand on a model that the power cut took back.",
         (Edit(f"{DURABLE}:show_directory", "disk.fsync_dir(parent_of(path))", "return"),),
         within=60,
-        climate=LONG_NIGHTS,
-        days=1.0,
-        first_seed=1,
+        climate=LINK_CUTS,
+        days=0.3,
+        first_seed=15,
     ),
     Mutation(
         "a moved file is not synced",
@@ -721,6 +731,11 @@ MUTATIONS = (
                 "(*(delta.path for delta in force.ledger), force.path)",
                 "tuple((delta.path for delta in force.ledger))",
             ),
+            Edit(
+                f"{NIGHTS}._merge",
+                "(*(delta.night for delta in force.ledger), night)",
+                "tuple((delta.night for delta in force.ledger))",
+            ),
         ),
     ),
     Mutation(
@@ -811,6 +826,43 @@ MUTATIONS = (
         climate=LONG_NIGHTS,
         days=1.0,
         first_seed=2,
+    ),
+    Mutation(
+        "a merged model is loaded unverified",
+        "An adapter is trained on what rotted, or the daemon ends over it, and nobody heals it.",
+        (
+            Edit(
+                "actors.trainer.jobs:DeviceJobs.load",
+                "verify_folder(self._disk, force.model_path, force.model_digest)",
+                "self._disk.stat(force.model_path)",
+            ),
+        ),
+        within=30,
+        climate=ROT,
+        days=1.0,
+    ),
+    Mutation(
+        "a healed model is swapped in before it is durable beside the old one",
+        "A power cut finds neither the damaged model nor the new one.",
+        (
+            Edit(
+                f"{DURABLE}:replace_directory",
+                "disk.rename(staged, whole)\n    disk.fsync_dir(parent_of(path))\n    finish_replacing(disk, path)",
+                "remove(disk, path)\n    disk.rename(staged, path)\n    disk.fsync_dir(parent_of(path))",
+            ),
+        ),
+        within=60,
+        first_seed=15,
+        climate=ROT_STORM,
+        days=1.0,
+    ),
+    Mutation(
+        "the merged models are never read through",
+        "What rots is found only by whoever loads it, perhaps when the base has rotted too.",
+        (Edit(f"{CARE}.scrub", "if size == 0:", "if size >= 0:"),),
+        within=20,
+        climate=ROT,
+        days=2.0,
     ),
     # What people read.
     Mutation(

@@ -255,6 +255,27 @@ def set_aside_by_copying_after_the_delete(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Store, "_set_aside", set_aside)
 
 
+def healed_model_takes_its_place_before_it_is_whole_beside_it(patch: pytest.MonkeyPatch) -> None:
+    def replace_directory(disk: DiskPort, staged: str, path: str) -> None:
+        durable.remove(disk, path)
+        durable.show_directory(disk, staged, path)
+
+    patch.setattr(durable, "replace_directory", replace_directory)
+
+
+def old_folder_goes_before_the_whole_one_is_synced(patch: pytest.MonkeyPatch) -> None:
+    def finish_replacing(disk: DiskPort, path: str) -> bool:
+        whole = durable.hidden(path, "whole")
+        if disk.stat(whole) is None:
+            return False
+        durable._remove_below(disk, path)
+        disk.rename(whole, path)
+        disk.fsync_dir(durable.parent_of(path))
+        return True
+
+    patch.setattr(durable, "finish_replacing", finish_replacing)
+
+
 MUTANTS: tuple[tuple[Plant, str], ...] = (
     (no_fsync, "write_file: replace"),
     (no_fsync, "write_directory"),
@@ -281,6 +302,9 @@ MUTANTS: tuple[tuple[Plant, str], ...] = (
     (claim_announced_before_it_is_synced, "inbox: a claim"),
     (empty_claim_deleted_before_its_emptiness_is_synced, "inbox: filed as trained"),
     (number_given_before_it_is_noted, "inbox: a claim"),
+    (healed_model_takes_its_place_before_it_is_whole_beside_it, "replace_directory"),
+    (healed_model_takes_its_place_before_it_is_whole_beside_it, "night: a damaged model in force is made anew"),
+    (old_folder_goes_before_the_whole_one_is_synced, "replace_directory"),
 )
 
 

@@ -1,4 +1,4 @@
-"""What was learnt: HEAD, and every generation, night, snapshot and merged model that it stands on.
+"""What was learnt: HEAD, and every generation, night and snapshot that it stands on; merged models have a module.
 
 Every byte is read and compared with its manifest. A living daemon goes on meanwhile, so whatever looks damaged is held
 against HEAD once more: retention may just have let go of it.
@@ -55,7 +55,6 @@ def learning(home: Path) -> Findings:
     yield from _generations(home, disk, head)
     yield from _nights(disk, head)
     yield from _snapshots(disk)
-    yield from _models(disk, head)
     yield from _current(home, head)
     yield from _unreached(home, disk, head)
 
@@ -145,19 +144,6 @@ def _names(disk: Disk, folder: str) -> list[str]:
     if found is None or found.kind != "dir":
         return []
     return [name for name in disk.listdir(folder) if not durable.is_leftover(name)]
-
-
-def _models(disk: Disk, head: Head) -> Findings:
-    for path in head.models_needed():
-        if disk.stat(f"{path}/config.json") is not None:
-            continue
-        force = path == head.model_path
-        words = (
-            f"the merged model {path} is not whole, and {'the adapter in force' if force else 'a kept one'} needs it"
-        )
-        todo = "restore it from a backup, or roll back to a generation from before that night"
-        yield (error if force else warning)("models", words, todo, "NF-STATE-006")
-    yield ok("models", f"{len(head.models_needed())} merged model(s) needed" if head.nights else "on the pristine base")
 
 
 def _current(home: Path, head: Head) -> Findings:

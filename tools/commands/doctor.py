@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from runtime.errors import EXIT_DONE, EXIT_UNHEALTHY
-from tools.checkups import home_folder, learning, surroundings
+from tools.checkups import home_folder, learning, models, surroundings
 from tools.checkups.finding import Finding
 from tools.commands.home import require_home, shown
 
@@ -56,6 +56,7 @@ def checks(home: Path) -> Iterator[Finding]:
     yield from surroundings.clock(home, config)
     yield from surroundings.base_model(home, config)
     yield from learning.learning(home)
+    yield from models.merged_models(home, deep=False)
 
 
 def _lines(finding: Finding, *, colour: bool) -> Iterator[str]:

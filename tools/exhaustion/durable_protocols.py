@@ -77,6 +77,38 @@ def _show_directory(disk: DiskPort, _: Any) -> None:
     durable.show_directory(disk, staged, "d/folder")
 
 
+BEFORE = {"a": b"what was there", "z": b"and goes"}
+
+
+def _prepare_replacing(disk: DiskPort) -> None:
+    durable.ensure_directory(disk, "d")
+    durable.write_directory(disk, "d/folder", BEFORE)
+
+
+def _replace_directory(disk: DiskPort, _: Any) -> None:
+    staged = durable.hidden("d/folder", "part")
+    durable.remove(disk, staged)
+    disk.mkdir(staged)
+    for name, data in WHOLE.items():
+        durable.write_new(disk, f"{staged}/{name}", data)
+    durable.replace_directory(disk, staged, "d/folder")
+
+
+def _go_on_replacing(disk: DiskPort) -> None:
+    durable.sweep(disk, "d")
+    durable.finish_replacing(disk, "d/folder")
+
+
+def _replaced(disk: SimDisk) -> Shown:
+    """The old one, until the new one is whole beside it or in its place."""
+    found, beside = folder_of(disk, "d/folder"), folder_of(disk, durable.hidden("d/folder", "whole"))
+    if beside not in (None, WHOLE):
+        raise Broken("what is called whole is not")
+    if beside is not None and found is None:
+        return "old"
+    return one_of(found, old=BEFORE, new=WHOLE, what="d/folder")
+
+
 def _prepare_link(disk: DiskPort) -> None:
     durable.ensure_directory(disk, "d")
     durable.replace_link(disk, "one", "d/link")
@@ -209,6 +241,13 @@ DURABLE: tuple[Scenario, ...] = (
         shown=lambda disk: one_of(folder_of(disk, "d/folder"), old=None, new=WHOLE, what="d/folder"),
         recover=_sweep("d"),
         believed=False,
+    ),
+    Scenario(
+        name="replace_directory",
+        prepare=_prepare_replacing,
+        act=_replace_directory,
+        shown=_replaced,
+        recover=_go_on_replacing,
     ),
     Scenario(
         name="replace_link: make",

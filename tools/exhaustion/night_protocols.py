@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import random
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from actors.checkpointer.head import HEAD_PATH, Head, decode
 from actors.checkpointer.store import Store
-from actors.consolidator.actor import MODELS, Consolidator
+from actors.consolidator.actor import MODELS, Consolidator, ConsolidatorSettings
 from actors.consolidator.merger import MergeDone, MergeRefused, MergeRequest
-from messages import Message, NightRefused, StateInForce
+from actors.consolidator.model_manifest import manifest_of
+from messages import (
+    HealModel,
+    Message,
+    ModelNotHealed,
+    ModelsNeeded,
+    ModelsWanted,
+    NightRefused,
+    Question,
+    SpaceGranted,
+    StateInForce,
+)
 from runtime import durable
 from runtime.clock import Clock
 from runtime.disk import DiskPort
+from runtime.manifest import MANIFEST, FileEntry, FolderDamaged, table_digest, verify_folder
 from runtime.simulation import SimDisk
 from tools.exhaustion.durable_protocols import folder_of
 from tools.exhaustion.scenario import Broken, Scenario, Shown
@@ -30,13 +44,20 @@ from tools.exhaustion.store_protocols import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 EARLIER = f"{MODELS}/20261122T030000"
 CONFIG = b"{}\n"
+FILES = {
+    name: FileEntry(len(data), durable.digest_of_bytes(data))
+    for name, data in (("config.json", CONFIG), ("weights", WEIGHTS))
+}
+DIGEST = table_digest(FILES)
+SAYS = manifest_of((), "base", (), FILES)
 
 
 class _Merger:
-    """Writes a model as any merger does: its files synced, then their folder."""
+    """Writes a model as any merger does: its files synced, a manifest of them, then their folder."""
 
     def __init__(self, disk: DiskPort) -> None:
         self._disk = disk
@@ -46,8 +67,9 @@ class _Merger:
         self._disk.mkdir(request.out)
         durable.write_new(self._disk, f"{request.out}/config.json", CONFIG)
         durable.write_new(self._disk, f"{request.out}/weights", WEIGHTS)
+        durable.write_new(self._disk, f"{request.out}/{MANIFEST}", SAYS)
         self._disk.fsync_dir(request.out)
-        return MergeDone(tensors=1, size_bytes=len(WEIGHTS), max_logit_difference=0.0, seconds=0.0)
+        return MergeDone(tensors=1, size_bytes=len(WEIGHTS), max_logit_difference=0.0, seconds=0.0, digest=DIGEST)
 
     def forecast_bytes(self) -> int:
         """Enough."""
@@ -72,6 +94,8 @@ class _Alone(Consolidator):
     def __init__(self, disk: DiskPort) -> None:
         super().__init__(lambda: _Merger(disk))
         self._merger = _Merger(disk)
+        self.settings = ConsolidatorSettings()
+        self.begin_care()
         self._alone_on = disk
         self.said: list[Message] = []
 
@@ -90,6 +114,18 @@ class _Alone(Consolidator):
     async def send(self, message: Message) -> None:
         """Nobody listens."""
         self.said.append(message)
+
+    async def ask(self, question: Question[R], *, timeout: float) -> R:  # noqa: ARG002
+        """The Checkpointer reads HEAD; there is room enough."""
+        head = decode(self.disk.read(HEAD_PATH), Head, HEAD_PATH)
+        answer: Any = SpaceGranted(free_bytes=1 << 40)
+        if isinstance(question, ModelsWanted):
+            answer = ModelsNeeded(models=head.models(), base_fingerprint=head.base_fingerprint)
+        found: R = answer
+        return found
+
+    def post_later(self, seconds: float, message: Message) -> None:
+        """The next try is the sweep's to make."""
 
 
 class _Night:
@@ -114,18 +150,67 @@ class _Night:
             force = self.store.in_force()
             if not force.ledger:
                 self._adopt(force)
-                commit_night(self.store)
+                commit_night(self.store, DIGEST)
         finally:
             with contextlib.suppress(OSError):  # tried again after the next night
                 self.tidy()
 
     def _adopt(self, force: StateInForce) -> None:
-        path = at_once(self.consolidator._merge(NIGHT, force))
-        if path is None:
+        if at_once(self.consolidator._merge(NIGHT, force)) is None:
             refused = self.consolidator.said[-1]
             assert isinstance(refused, NightRefused), "a night without a model is refused"
             # The disk's word reaches a person as a code, and here the sweep, which injected the error.
             raise OSError(SAID[refused.code], refused.why)
+
+
+class _Healing:
+    """A start, and then the damaged model in force is made anew, as the Trainer asks for it."""
+
+    def __init__(self, disk: DiskPort) -> None:
+        self.consolidator = _Alone(disk)
+        self.consolidator._remove_unneeded(set(store(disk).in_force().models_needed))
+
+    def heal(self) -> None:
+        """Until it is healed, or refused.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        at_once(self.consolidator.heal(HealModel(path=MODEL, why="test")))
+        refused = self.consolidator.said[-1]
+        if isinstance(refused, ModelNotHealed):
+            raise OSError(SAID[refused.code], refused.why)
+
+
+def _damaged_model(disk: DiskPort) -> None:
+    """The night's model is in force, and a bit of it has turned."""
+    committed(3, 5)(disk)
+    night = _Night(disk)
+    night.fold()
+    assert isinstance(disk, SimDisk), "only a simulated disk can be damaged"
+    disk.corrupt(f"{MODEL}/weights", random.Random(1))  # noqa: S311 - chance, not secrets
+
+
+def _healed(disk: SimDisk) -> Shown:
+    """The damaged one is there until the new one is whole, durable and beside it."""
+    if _is_sound(disk, MODEL):
+        return "new"
+    whole = durable.hidden(MODEL, "whole")
+    if disk.stat(whole) is not None:
+        if not _is_sound(disk, whole):
+            raise Broken("what is called whole is not")
+        return "old"
+    if set(folder_of(disk, MODEL) or ()) != {"config.json", "weights", MANIFEST}:
+        raise Broken("the damaged model went before the new one was whole")
+    return "old"
+
+
+def _is_sound(disk: DiskPort, path: str) -> bool:
+    try:
+        verify_folder(disk, path, DIGEST)
+    except FolderDamaged:
+        return False
+    return True
 
 
 SAID = {"NF-DISK-001": errno.ENOSPC, "NF-DISK-003": errno.EIO}
@@ -144,7 +229,7 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
 def _folded(disk: SimDisk) -> Shown:
     """Yesterday, or the night with its model whole. A model that is there under its name is whole, committed or not."""
     model = folder_of(disk, MODEL)
-    if model not in (None, {"config.json": CONFIG, "weights": WEIGHTS}):
+    if model not in (None, {"config.json": CONFIG, "weights": WEIGHTS, MANIFEST: SAYS}):
         raise Broken(f"{MODEL} holds {sorted(model or ())}")
     return night_shown(disk)
 
@@ -198,5 +283,12 @@ NIGHTS: tuple[Scenario, ...] = (
         act=lambda disk, _: _Alone(disk)._remove_unneeded({MODEL}),
         shown=_tidied,
         tidy=_one_model,
+    ),
+    Scenario(
+        name="night: a damaged model in force is made anew",
+        prepare=_damaged_model,
+        recover=_Healing,
+        act=lambda _, healing: healing.heal(),
+        shown=_healed,
     ),
 )

@@ -130,7 +130,7 @@ def prepare_night(disk: DiskPort) -> None:
     durable.write_file(disk, f"{MODEL}/weights", WEIGHTS)
 
 
-def commit_night(made: Store) -> None:
+def commit_night(made: Store, digest: str = "") -> None:
     """As the Checkpointer does it, once the adapter of what is in force is in the merged model."""
     head = made.head
     assert head is not None, "a night folds what is in force"
@@ -139,7 +139,14 @@ def commit_night(made: Store) -> None:
     fresh = LearningState(global_step=5, adapter_id="a0002", base=NIGHT, base_fingerprint="base")
     try:
         made.commit_night(
-            learnt(0)[0], fresh, night=NIGHT, due_date=DAY, folded=head.generation, model_path=MODEL, now=NOW
+            learnt(0)[0],
+            fresh,
+            night=NIGHT,
+            due_date=DAY,
+            folded=head.generation,
+            model_path=MODEL,
+            now=NOW,
+            model_digest=digest,
         )
     finally:
         made.prune()

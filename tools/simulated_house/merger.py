@@ -10,12 +10,16 @@ import anyio
 import msgspec
 
 from actors.consolidator.merger import MergeDone, MergeRefused, MergeRequest
+from actors.consolidator.model_manifest import manifest_of
 from runtime import durable
 from runtime.disk import DiskPort
+from runtime.manifest import MANIFEST, FileEntry, table_digest
 from runtime.worker import Workers
 from tools.simulated_house.engine import ADAPTER, PRISTINE, WEIGHTS, Weights, merged
 
 MERGE_SECONDS_MAX = 900
+CONFIG = "config.json"
+NO_CONFIG = b"{}\n"
 
 
 class SimMerger:
@@ -43,17 +47,25 @@ class SimMerger:
         if self._trouble():
             await self._workers.call(lambda: durable.remove(self._disk, request.out))
             return MergeRefused("NF-MERGE-001", "the merge did not end in time")
-        size = await self._workers.call(lambda: self._finish(request))
-        return MergeDone(tensors=1, size_bytes=size, max_logit_difference=0.0, seconds=float(seconds))
+        size, digest = await self._workers.call(lambda: self._finish(request))
+        return MergeDone(1, size, max_logit_difference=0.0, seconds=float(seconds), digest=digest)
 
     def _begin(self, out: str) -> None:
         self._disk.mkdir(out)
-        durable.write_new(self._disk, f"{out}/config.json", b"{}\n")
+        durable.write_new(self._disk, f"{out}/{CONFIG}", NO_CONFIG)
 
-    def _finish(self, request: MergeRequest) -> int:
+    def _finish(self, request: MergeRequest) -> tuple[int, str]:
         deltas = [self._disk.read(f"{delta}/{ADAPTER}") for delta in request.deltas]
         chains = [msgspec.json.decode(delta, type=Weights).chain for delta in deltas]
         content = merged(self._disk.read(PRISTINE).decode(), chains).encode()
         durable.write_new(self._disk, f"{request.out}/{WEIGHTS}", content)
+        files = {name: _entry(data) for name, data in ((CONFIG, NO_CONFIG), (WEIGHTS, content))}
+        made_of = tuple({ADAPTER: _entry(delta)} for delta in deltas)
+        manifest = manifest_of(request.nights, request.base_fingerprint, made_of, files)
+        durable.write_new(self._disk, f"{request.out}/{MANIFEST}", manifest)
         self._disk.fsync_dir(request.out)
-        return len(content)
+        return len(content), table_digest(files)
+
+
+def _entry(data: bytes) -> FileEntry:
+    return FileEntry(len(data), durable.digest_of_bytes(data))

@@ -88,7 +88,7 @@ CLIMATE = Climate(
         "TrainingIdle",
         "YieldTrainer",
     ),
-    others={"engine": 0.01, "merge": 0.2},
+    others={"engine": 0.01, "merge": 0.2, "rot": 0.02},
 )
 _FILES = re.compile(r"[^/]+\.jsonl")
 
@@ -111,6 +111,8 @@ retry_deletes_every_seconds = 1800.0
 look_every_seconds = 900.0
 timeout_seconds = 3600.0
 retry_after_seconds = 600.0
+scrub_every_seconds = 3600.0
+scrub_round_every_seconds = 7200.0
 [disk_guard]
 free_bytes_min = 4096
 measure_every_seconds = 3600.0
@@ -210,6 +212,7 @@ class Universe:
     # The house.
 
     def _tree(self, life: Life) -> Branch:
+        self._rot(life)
         chance = life.random("engine")
         engines = OneEngine(self._evidence, lambda: life.seconds, life.violate)
 
@@ -289,7 +292,17 @@ class Universe:
         waiting = [name for name in life.disk.listdir("inbox") if name.endswith(".jsonl")]
         return not waiting and not [name for name in life.disk.listdir("state/batches") if name.isdigit()]
 
+    def _rot(self, life: Life) -> None:
+        """Time passes, and now and then a bit of a merged model turns. Asked with each deed, and before each start."""
+        files = [path for path, data in life.disk.below("consolidated_models") if data and "/." not in path]
+        if files and "rot" in CLIMATE.others:
+            chance = life.random("rot")
+            path = chance.choice(files)
+            if life.unlucky("rot", path):
+                life.disk.corrupt(path, chance)
+
     async def _do(self, deed: Deed, life: Life) -> None:
+        self._rot(life)
         system, notes = life.system, self._evidence
         match deed.act:
             case "drop" | "replace" | "upload_begin" | "upload_more":

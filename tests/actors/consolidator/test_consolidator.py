@@ -24,7 +24,12 @@ from messages import (
     Delta,
     InboxSurveyed,
     LearningState,
+    LeaveModels,
+    MergedModel,
     Message,
+    ModelsLeft,
+    ModelsNeeded,
+    ModelsWanted,
     NightClosed,
     NightCommitted,
     NightFinished,
@@ -32,6 +37,8 @@ from messages import (
     NightRefused,
     NightStarted,
     NightVerified,
+    NoOtherModel,
+    Question,
     SpaceGranted,
     SpaceNeeded,
     SpaceRefused,
@@ -45,12 +52,13 @@ from messages import (
 from runtime import Child, durable
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.faults import NoSpace
-from tests.actors.stage import Stage, answering
+from tests.actors.stage import Reply, Stage, answering
 
 HOUR = 3600.0
 DAY = 24 * HOUR
 EMPTY = InboxSurveyed(waiting=(), waiting_count=0, unready=(), ignored=(), claimed=())
 EVENING = datetime(2026, 1, 4, 20, tzinfo=UTC)
+Answers = dict[type[Question[Any]], Reply]
 
 
 @dataclass
@@ -77,12 +85,15 @@ class House:
     committed: NightNotCommitted | Callable[[], Any] | None = None
     learn_after: bool = False
     yielded: str = ""
+    needed: tuple[MergedModel, ...] = ()
+    left: ModelsLeft | NoOtherModel = field(default_factory=lambda: NoOtherModel(why="nothing else is kept"))
     on: Stage = field(init=False)
 
     def children(self, **settings: Any) -> tuple[Child, ...]:
         trainer = answering("trainer", {YieldTrainer: self._yield, BeginAdapter: self._begin})
         guard = answering("disk_guard", {SpaceNeeded: self._space})
-        checkpointer = answering("checkpointer", {StateWanted: self._state, CommitNight: self._commit})
+        answers: Answers = {StateWanted: self._state, CommitNight: self._commit}
+        checkpointer = answering("checkpointer", {**answers, ModelsWanted: self._models, LeaveModels: self._leave})
         made = ConsolidatorSettings(**settings)
         consolidator = Child("consolidator", Consolidator, make=lambda: Consolidator(lambda: self), settings=made)
         return (guard, checkpointer, trainer, consolidator)
@@ -167,6 +178,13 @@ class House:
         await self.on.tell(done)
         return done
 
+    def _models(self, _: ModelsWanted) -> ModelsNeeded:
+        return ModelsNeeded(models=self.needed, base_fingerprint="blake3:base")
+
+    def _leave(self, question: LeaveModels) -> ModelsLeft | NoOtherModel:
+        self.asked.append(question)
+        return self.left
+
     def models(self) -> list[str]:
         return self.disk.listdir("consolidated_models")
 
@@ -186,7 +204,8 @@ def test_a_night_runs_at_its_hour_in_its_order_and_once() -> None:
     assert night.startswith("20260105T0300")
     assert (started.due_date, started.deltas) == ("2026-01-05", 1)
     staged = house.merges[0].out
-    assert house.merges == [MergeRequest(deltas=("state/generations/000007",), out=staged, last_base="")]
+    wanted = MergeRequest(deltas=("state/generations/000007",), out=staged, last_base="", nights=(night,))
+    assert house.merges == [wanted]
     assert staged.startswith("consolidated_models/.")
     model = f"consolidated_models/{night}"
     assert stage.heard(NightVerified) == [
@@ -467,7 +486,8 @@ def test_a_state_that_changed_between_the_look_and_the_yield_is_not_folded() -> 
         return forces[min(2, house.count(StateWanted))] if house.yielded else house.force
 
     children = list(house.children())
-    children[1] = answering("checkpointer", {StateWanted: wanted, CommitNight: house._commit})
+    answers: Answers = {StateWanted: wanted, CommitNight: house._commit}
+    children[1] = answering("checkpointer", {**answers, ModelsWanted: house._models, LeaveModels: house._leave})
     house.asked += [StateWanted(), StateWanted()]
 
     async def act(stage: Stage) -> None:

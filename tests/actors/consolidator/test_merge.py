@@ -18,6 +18,8 @@ from actors.consolidator.merge import MergeSummary, merge
 from actors.consolidator.merge_problem import MergeProblem
 from actors.consolidator.verify import probe_ids, verify_answers, verify_tensors
 from messages.codes import CODES
+from runtime import durable
+from runtime.manifest import FileEntry
 from tests.actors.consolidator.small_models import load, make_adapter, make_gpt2, make_llama
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore::FutureWarning:transformers.*")]
@@ -383,6 +385,7 @@ def test_the_summary_says_what_was_written(tmp_path: Path) -> None:
     base = make_llama(tmp_path / "base")
     adapter = make_adapter(base, tmp_path / "adapter", target_modules=["q_proj"])
     size = (base / "model.safetensors").stat().st_size
-    assert merge(base, [adapter], tmp_path / "out") == MergeSummary(
-        len(all_tensors(base)), merged_tensors=3, size_bytes=size
-    )
+    summary = merge(base, [adapter], tmp_path / "out")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    files = {name: FileEntry(len(data), durable.digest_of_bytes(data)) for name, data in written.items()}
+    assert summary == MergeSummary(len(all_tensors(base)), merged_tensors=3, size_bytes=size, files=files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import torch
 
 from actors.consolidator.merge_child import MergeJob, MergeOutcome
 from actors.consolidator.merger import MergeDone, MergeRefused, MergeRequest
+from actors.consolidator.model_manifest import ModelManifest, verify_model
 from actors.consolidator.process_merger import CHILD, PROJECT, ProcessMerger
 from messages.codes import CODES
 from runtime.disk import Disk
@@ -85,6 +87,32 @@ async def test_merges_and_verifies_in_a_child(tmp_path: Path) -> None:
 def _modules_of_the_daemon() -> list[str]:
     command = [sys.executable, "-c", "import actors.consolidator.process_merger, sys; print(*sys.modules)"]
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT).stdout.split()
+
+
+async def test_b9_merged_again_it_is_the_same_model_whatever_the_deltas_are_called(tmp_path: Path) -> None:
+    base = make_llama(tmp_path / "base", torch.bfloat16, shard="300KB")
+    (base / "MANIFEST.json").write_text("of a model that was itself merged")
+    for night in (1, 2):
+        make_adapter(base, tmp_path / f"delta{night}", seed=night, size=0.1)
+    shutil.copytree(tmp_path / "delta2", tmp_path / "generation")
+    disk = Disk(tmp_path)
+    merger = ProcessMerger(disk, base, timeout_seconds=100)
+    nights, deltas = ("n1", "n2"), ("delta1", "generation")
+    first = await merger.merge(MergeRequest(deltas, "first", "", nights, "blake3:base", proof="tensors"))
+    again = await merger.merge(MergeRequest(("delta1", "delta2"), "again", "", nights, "blake3:base", proof="none"))
+    assert isinstance(first, MergeDone)
+    assert isinstance(again, MergeDone)
+    assert first.digest == again.digest != ""
+    verify_model(disk, "first", first.digest)
+    content = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == content
+    manifest = msgspec.json.decode(content["MANIFEST.json"], type=ModelManifest)
+    assert [(delta.night, delta.digest[:7]) for delta in manifest.deltas] == [("n1", "blake3:"), ("n2", "blake3:")]
+    assert (manifest.night, manifest.base_fingerprint, "torch" in manifest.versions) == ("n2", "blake3:base", True)
+    assert len(content) > 3, "more than one weight file, so that their blocks are told apart"
+    other = await merger.merge(MergeRequest(("delta1",), "other", "", ("n1",), proof="none"))
+    assert isinstance(other, MergeDone)
+    assert other.digest != first.digest
 
 
 async def test_a_refusal_leaves_nothing_behind(tmp_path: Path) -> None:

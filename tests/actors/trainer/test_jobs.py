@@ -108,6 +108,7 @@ class Bench:
             self.engine,
             made,
             self.room,
+            self.disk,
             seconds=self._seconds,
             now=lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
             interrupted=lambda: self.raised,

@@ -14,6 +14,7 @@ from tools.simulated_house.checkers.head import HeadAlwaysLoads
 from tools.simulated_house.checkers.learning import EachCommitGoesOn, LearningIsExact
 from tools.simulated_house.checkers.ledger import AnnouncedIsDurable, LedgerOnlyGrows, OneNightADate
 from tools.simulated_house.checkers.leftovers import NoLeftovers
+from tools.simulated_house.checkers.models import MergedModelsAreHealed
 from tools.simulated_house.checkers.nights import NightsComeWhenTheyAreOwed
 from tools.simulated_house.checkers.pauses import APauseHolds
 from tools.simulated_house.checkers.retention import (
@@ -39,6 +40,7 @@ def house_checkers(evidence: Evidence, limits: Limits) -> Sequence[Checker]:
     """Fresh checkers for one universe."""
     return (
         HeadAlwaysLoads(),
+        MergedModelsAreHealed(),
         LedgerOnlyGrows(),
         OneNightADate(),
         AnnouncedIsDurable(evidence),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from actors.checkpointer.store import Damaged, verify
+from runtime import durable
 from runtime.simulation.trial import Moment, Trial, Violation
 from tools.simulated_house.checkers.evidence import read_head
 from tools.simulated_house.engine import WEIGHTS
@@ -35,6 +36,8 @@ class HeadAlwaysLoads:
         except Damaged as error:
             raise Violation(f"HEAD keeps what is not sound: {error}") from error
         for kept in head.kept:
-            if kept.model_path and disk.stat(f"{kept.model_path}/{WEIGHTS}") is None:
+            # A model that was made anew lies whole beside the damaged one before that goes.
+            places = (kept.model_path, durable.hidden(kept.model_path, "whole"))
+            if kept.model_path and all(disk.stat(f"{place}/{WEIGHTS}") is None for place in places):
                 raise Violation(f"generation {kept.generation} stands on {kept.model_path}, which is gone")
         head.deltas_in_force()
