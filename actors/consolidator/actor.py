@@ -22,6 +22,7 @@ from messages import (
     BeginAdapter,
     CommitNight,
     ConsolidateNow,
+    DamageHealed,
     GenerationCommitted,
     InboxSurveyed,
     LearningState,
@@ -110,7 +111,7 @@ class Consolidator(Actor):
 
     async def _tidy(self) -> None:
         """Remove what no commit reaches: partial merges, and models that no kept generation stands on."""
-        force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+        force = await self.ask(StateWanted(only_look=True), timeout=ASK_SECONDS)
         needed = {*force.models_needed, force.model_path}
         try:
             await self.blocking(lambda: self._remove_unneeded(needed))
@@ -138,6 +139,11 @@ class Consolidator(Actor):
         self._force = None
 
     @on
+    async def healed(self, _: DamageHealed) -> None:
+        """What refused the last night may be mended."""
+        self._refused_at = None
+
+    @on
     async def command(self, _: ConsolidateNow) -> None:
         """A person wants a night: now, or as soon as training is idle."""
         self._commanded = True
@@ -156,8 +162,11 @@ class Consolidator(Actor):
             return
         # Asking has every file of the generation verified, so it is not done every minute for nothing.
         if self._force is None:
-            self._force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+            self._force = await self.ask(StateWanted(only_look=True), timeout=ASK_SECONDS)
         force = self._force
+        if force.damage:
+            self._force = None
+            return  # it is committed anew; that brings us back, or the clock
         had_nights = {delta.due_date for delta in force.ledger}
         due = owed(self.clock.now(), self.settings.at, force.state.learning_since, had_nights)
         if not due and not self._commanded:
@@ -205,7 +214,14 @@ class Consolidator(Actor):
         """One try; ``True`` once it is committed."""
         began = self.clock.monotonic()
         # Read again under the yield: between the first look and it, a last commit may have come.
-        force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+        # Every delta is read through, and those that are damaged are healed, if they can be.
+        force = await self.ask(StateWanted(ledger=True, only_look=True), timeout=LOAD_SECONDS)
+        if force.damage:
+            await self._refuse(night, "NF-MERGE-042", force.damage)
+            return False
+        if force.ledger_damage:
+            await self._refuse(night, "NF-MERGE-043", "; ".join(force.ledger_damage))
+            return False
         if force.state.global_step != yielded.global_step or force.state.adapter_step == 0:
             await self._refuse(night, "NF-MERGE-040", "what is committed is not what the Trainer holds")
             return False
@@ -269,7 +285,7 @@ class Consolidator(Actor):
                     ticket=begun.ticket,
                     state=begun.state,
                 ),
-                timeout=ASK_SECONDS,
+                timeout=LOAD_SECONDS,  # the deltas are read once more
             )
         except AskFailed as error:
             # It may or may not have been committed: HEAD knows, and the Trainer loads whatever it says.

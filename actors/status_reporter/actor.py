@@ -30,6 +30,7 @@ from messages import (
     BatchTrained,
     CommitFailed,
     DamageFound,
+    DamageHealed,
     DiskMeasured,
     DiskRecovered,
     DiskRunningLow,
@@ -51,6 +52,7 @@ from messages import (
     PluginNoted,
     RecordTrace,
     RetentionApplied,
+    ScrubFinished,
     SnapshotKept,
     StepSkipped,
     TraceRecording,
@@ -183,6 +185,7 @@ class StatusReporter(Actor):
         | BatchTrained
         | CommitFailed
         | DamageFound
+        | DamageHealed
         | DiskRecovered
         | DiskRunningLow
         | FileWithdrawn
@@ -200,6 +203,7 @@ class StatusReporter(Actor):
         | NightVerified
         | PluginNoted
         | RetentionApplied
+        | ScrubFinished
         | SnapshotKept
         | StepSkipped
         | TrainerReady

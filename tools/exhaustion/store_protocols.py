@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.checkpointer.head import GENERATIONS, HEAD_PATH, SET_ASIDE, TRAINER_STATE, Head, decode, decode_state
-from actors.checkpointer.store import ADAPTER_FILES, Damaged, Store, verify
+from actors.checkpointer.store import ADAPTER_FILES, Store
+from actors.checkpointer.verification import Damaged, verify
 from messages import LearningState
 from runtime import durable
 from runtime.disk import DiskPort
