@@ -24,6 +24,7 @@ SET_ASIDE = "state/set_aside"
 SNAPSHOTS = "snapshots"
 MANIFEST = "MANIFEST.json"
 TRAINER_STATE = "trainer_state.json"
+_SEAL = re.compile(rb'"seal": "(blake3:[0-9a-f]{64})"')
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -155,8 +156,13 @@ def sealed(record: Head | Manifest) -> bytes:
 
 def seal_holds(raw: bytes) -> bool:
     """Is this HEAD or manifest as it was written? One without a seal is of an earlier version and taken as it is."""
-    seal = re.search(rb'"seal": "(blake3:[0-9a-f]{64})"', raw)
+    seal = _SEAL.search(raw)
     return seal is None or durable.digest_of_bytes(raw.replace(seal[0], b'"seal": ""')) == seal[1].decode()
+
+
+def has_seal(raw: bytes) -> bool:
+    """Does this say of itself what it was written as?"""
+    return _SEAL.search(raw) is not None
 
 
 def decode_state(data: bytes, where: str) -> LearningState:

@@ -51,6 +51,7 @@ class Damage(msgspec.Struct, frozen=True):
     instead: str
     healed: bool = True
     in_force: bool = False
+    told: bool = False
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -120,11 +121,13 @@ class Healer:
 
     def condemned(self, path: str, why: str) -> Damage:
         """The generation in force is damaged: the next commit takes its place, and then it is set aside."""
-        self._store.condemn(path)
-        return Damage(path, why, "what is in memory is committed anew", healed=False, in_force=True)
+        told = not self._store.condemn(path)
+        return Damage(path, why, "what is in memory is committed anew", in_force=True, told=told)
 
     def is_news(self, damage: Damage) -> bool:
         """Was it not told yet? What cannot be healed is found again in every round, and told once."""
+        if damage.told:
+            return False
         known = self._unhealed.get(damage.what) == damage.instead
         if damage.healed:
             self._unhealed.pop(damage.what, None)

@@ -421,9 +421,12 @@ class Store:
 
     # Healing; what is damaged and what stands in for it is ``healing``'s to say.
 
-    def condemn(self, path: str) -> None:
-        """A generation is damaged: the next commit that does not need it lets go of it, and then it is set aside."""
-        self._condemned = (*(one for one in self._condemned if one != path), path)
+    def condemn(self, path: str) -> bool:
+        """A generation is damaged: the next commit lets go of it, and then it is set aside. Was that news?"""
+        if path in self._condemned:
+            return False
+        self._condemned = (*self._condemned, path)
+        return True
 
     def let_go(self, path: str) -> None:
         """A generation that is not in force is damaged: HEAD lets go of it now, and then it is set aside."""

@@ -21,6 +21,7 @@ from actors.checkpointer.head import (
     Place,
     decode,
     decode_state,
+    has_seal,
     seal_holds,
 )
 from messages import LearningState
@@ -55,7 +56,7 @@ def reading(disk: DiskPort, folder: str, manifest_digest: str = "") -> Generator
         if manifest_digest and durable.digest_of_bytes(raw) != manifest_digest:
             raise Damaged(f"{folder}/{MANIFEST} is not the one that was committed")
         manifest = decode(raw, Manifest, f"{folder}/{MANIFEST}")
-        if not seal_holds(raw) or (manifest.cursor is not None and not manifest.seal):
+        if not seal_holds(raw) or (manifest.cursor is not None and not has_seal(raw)):
             raise Damaged(f"{folder}/{MANIFEST} is not as it was written")
         present = set(disk.listdir(folder)) - {MANIFEST}
         if present != set(manifest.files):

@@ -271,6 +271,10 @@ class Consolidator(Actor):
         durable.remove(self.disk, staged)
 
     async def _commit(self, night: str, due: str, force: StateInForce, model_path: str, began: float) -> bool:
+        # The Trainer still holds the adapter that ends here; once the fresh one is loaded, only the disk has it.
+        if (now := await self.ask(StateWanted(only_look=True), timeout=ASK_SECONDS)).damage:
+            await self._refuse(night, "NF-MERGE-042", now.damage)
+            return False
         begun = await self.ask(BeginAdapter(night=night, model_path=model_path), timeout=LOAD_SECONDS)
         if not isinstance(begun, AdapterBegun):
             await self._refuse(night, "NF-MERGE-041", begun.why)

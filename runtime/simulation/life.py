@@ -323,9 +323,14 @@ class Life:
             self.workers.longest_seconds = float(strike.how)
 
     def _rot(self, strike: Strike) -> None:
-        where = "" if self.trial.has_struck(strike) else self.trial.rot(strike.how, strike.seed)
+        if self.trial.has_struck(strike):
+            return
+        where = self.trial.rot(strike.how, strike.seed)
+        strike = msgspec.structs.replace(strike, life=self.number, where=where)
         if where:
-            self._note(msgspec.structs.replace(strike, life=self.number, where=where))
+            self._note(strike)
+        else:  # noted all the same: a list of what struck must bring the same again
+            self.trial.note_strike(strike, self.seconds)
 
     def _end_hour(self, strike: Strike) -> None:
         if strike.kind == "bit_rot":

@@ -15,7 +15,7 @@ from runtime import durable
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.trial import Trial
 from tools.simulated_house.checkers.evidence import Evidence, Rotten, read_head
-from tools.simulated_house.checkers.rot import named_and_rotten
+from tools.simulated_house.checkers.rot import disturbances, named_and_rotten
 
 UNSYNCED_SECONDS = 3700.0
 """After an error of the disk HEAD may show what is not durable, until the next retention at the latest."""
@@ -41,7 +41,7 @@ def turn_a_bit(trial: Trial, evidence: Evidence, how: str, seed: int) -> str:
     disk.corrupt(path, chance)
     found = disk.stat(folder)
     assert found is not None, "it was listed"
-    evidence.rotten[folder] = Rotten(found.inode, len(trial.strikes) + 1)
+    evidence.rotten[folder] = Rotten(found.inode, disturbances(trial))
     nights = {generation for night in head.nights for generation in (night.generation, night.folded)}
     evidence.night_lost |= any(kept.path == folder and kept.generation in nights for kept in head.kept)
     evidence.counts["rot"] += 1

@@ -437,7 +437,7 @@ def _rewritten(disk: SimDisk, schema: int) -> None:
             manifest.files["trainer_state.json"], size=len(raw_state), digest=durable.digest_of_bytes(raw_state)
         ),
     }
-    raw = encode(replace(manifest, schema=schema, files=entries))
+    raw = sealed(replace(manifest, schema=schema, files=entries))
     disk.person_put(f"{NEWEST}/MANIFEST.json", raw)
     kept = tuple(
         replace(one, manifest=durable.digest_of_bytes(raw)) if one.generation == 4 else one for one in head.kept

@@ -24,6 +24,11 @@ def named_and_rotten(disk: SimDisk, evidence: Evidence) -> Sequence[str]:
     return [folder for folder in named if is_rotten(disk, evidence, folder)]
 
 
+def disturbances(trial: Trial) -> int:
+    """How much else has gone wrong so far."""
+    return sum(strike.kind != "bit_rot" for strike in trial.strikes)
+
+
 class DamageIsToldAndHealed:
     """Nothing rotten is left in use at the end, and what was found in an undisturbed life was told."""
 
@@ -43,5 +48,5 @@ class DamageIsToldAndHealed:
             aside = disk.stat(f"{SET_ASIDE}/{kind.rpartition('/')[2]}-{name}")
             if aside is None or aside.inode != rotten.inode or rotten.told:
                 continue  # retention took it, or it was told
-            if len(trial.strikes) == rotten.strikes:  # whoever would have told it was not disturbed
+            if disturbances(trial) == rotten.strikes:  # whoever would have told it was not disturbed
                 raise Violation(f"{folder} was damaged and set aside, and nobody was told")
