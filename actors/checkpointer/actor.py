@@ -24,7 +24,6 @@ from messages import (
     DiskRunningLow,
     GenerationCommitted,
     GenerationDamaged,
-    LearningState,
     LeftoversSwept,
     NightCommitted,
     NightNotCommitted,
@@ -71,6 +70,7 @@ class Checkpointer(Actor):
             keep_nights=self.settings.keep_nights,
         )
         self._healer = Healer(self.disk, self._store, round_every_seconds=self.settings.scrub_round_every_seconds)
+        self._scrub_at = self.clock.monotonic()
         await self._open()
 
     async def _open(self) -> None:
@@ -168,8 +168,8 @@ class Checkpointer(Actor):
     async def scrub(self) -> None:
         """One piece of the round. It is over before the next message, so a commit waits for one piece at most."""
         now = self.clock.monotonic()
-        if self._healer.rests(now):
-            return
+        if now < self._scrub_at:
+            return  # the last round is done and the next one not due
         size_bytes = int(self.settings.scrub_bytes_per_second * self.settings.scrub_every_seconds)
         try:
             found = await self.blocking(lambda: self._healer.piece(size_bytes, now))
@@ -180,15 +180,15 @@ class Checkpointer(Actor):
         if found.sound_again:
             await self.send(DamageHealed(what=found.sound_again, how="it was restored"))
         if found.finished is not None:
+            self._scrub_at = found.next_at
             tally, seconds = found.finished, round(found.seconds, 1)
             await self.send(ScrubFinished(tally.things, tally.size_bytes, tally.damaged, seconds))
 
     async def _tell_damage(self, damage: Damage) -> None:
-        if self._healer.is_news(damage):
+        if damage.news:
             await self.send(DamageFound(what=damage.what, why=damage.why, instead=damage.instead))
-        head = self._store.head
-        if damage.in_force and head is not None:
-            await self.send(GenerationDamaged(generation=head.generation, path=damage.what))
+        if damage.in_force:
+            await self.send(GenerationDamaged(generation=damage.in_force, path=damage.what))
 
     async def _heal_ledger(self) -> tuple[Damage, ...]:
         """Before and after a merge reads them, every delta of the ledger is verified."""
@@ -202,29 +202,18 @@ class Checkpointer(Actor):
         """Verify and tell; damage found here is healed as at start-up."""
         damage = await self._heal_ledger() if wish.ledger else ()
         unhealed = tuple(f"{one.why}; in its place: {one.instead}" for one in damage if not one.healed)
-        try:
-            force = await self.blocking(self._store.in_force)
-        except Damaged as error:
-            if wish.only_look:
-                return await self._look_at_damaged(str(error))
-            await self._open()
-            force = await self.blocking(self._store.in_force)
+        if wish.only_look:
+            # Whoever trains may still hold it; going back to an older generation would lose what came after that.
+            found, force = await self.blocking(self._healer.look)
+            if found is not None:
+                await self._tell_damage(found)
+        else:
+            try:
+                force = await self.blocking(self._store.in_force)
+            except Damaged:
+                await self._open()
+                force = await self.blocking(self._store.in_force)
         return msgspec.structs.replace(force, ledger_damage=unhealed)
-
-    async def _look_at_damaged(self, why: str) -> StateInForce:
-        """Whoever trains may still hold what is damaged on disk; going back to an older generation would lose it."""
-        head = self._store.head
-        assert head is not None, "what is in force is damaged"
-        await self._tell_damage(self._healer.condemned(head.generation_path, why))
-        return StateInForce(
-            generation=head.generation,
-            path=head.generation_path,
-            state=LearningState(),
-            ledger=head.deltas_in_force(),
-            model_path=head.model_path,
-            models_needed=head.models_needed(),
-            damage=why,
-        )
 
     @on
     async def night(self, request: CommitNight) -> NightCommitted | NightNotCommitted:

@@ -32,7 +32,7 @@ from actors.checkpointer.head import (
 from actors.checkpointer.scrub import Scrub, Tally, Thing, things_of
 from actors.checkpointer.store import ADAPTER_FILES, Store
 from actors.checkpointer.verification import Damaged, check_counters, reading, verify
-from messages import Delta
+from messages import Delta, LearningState, StateInForce
 from runtime import durable
 from runtime.disk import DiskPort
 from runtime.errors import OperatorError
@@ -44,23 +44,30 @@ NO_COPY = (
 
 
 class Damage(msgspec.Struct, frozen=True):
-    """What was found: ``instead`` is what stands in its place now; ``in_force``: training goes on only from memory."""
+    """What was found.
+
+    Attributes:
+        instead: what stands in its place now.
+        in_force: the generation in force, if this is what is damaged: it lives on only in the memory of who trains.
+        news: it was not told before. What cannot be healed is found again in every round.
+    """
 
     what: str
     why: str
     instead: str
     healed: bool = True
-    in_force: bool = False
-    told: bool = False
+    in_force: int = 0
+    news: bool = True
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What one piece came to. ``finished`` is the round's tally if this piece ended it."""
+    """What one piece came to. ``finished``: the round's tally, if this piece ended it; ``next_at``: the next is due."""
 
     damage: Damage | None = None
     sound_again: str = ""
     finished: Tally | None = None
     seconds: float = 0.0
+    next_at: float = 0.0
 
 
 class Healer:
@@ -73,10 +80,6 @@ class Healer:
         self._pieces: Generator[int, None, None] | None = None
         self._unhealed: dict[str, str] = {}
 
-    def rests(self, now: float) -> bool:
-        """Is there nothing to scrub at this moment?"""
-        return self._scrub.rests(now)
-
     def piece(self, size_bytes: int, now: float) -> Found:
         """Verify about so much more of one thing, and heal it if it is damaged. ``OSError``: the disk refused."""
         scrub = self._scrub
@@ -85,7 +88,7 @@ class Healer:
         while (thing := scrub.next()) is not None and self._pieces is None and not self._is_named(thing):
             scrub.passed_over()
         if thing is None:
-            return Found(finished=scrub.tally, seconds=scrub.seconds(now))
+            return self._found(now)
         if self._pieces is None:
             self._pieces = self._verifying(thing)
         damage, again = None, ""
@@ -97,7 +100,7 @@ class Healer:
                     return Found()
         except Damaged as error:
             if self._is_named(thing):  # else it was half read when retention let go of it
-                damage = self._healed(thing, str(error))
+                damage = self._noted(self._healed(thing, str(error)))
                 scrub.done(damaged=True)
             else:
                 scrub.passed_over()
@@ -105,35 +108,62 @@ class Healer:
             scrub.done(damaged=False)
             again = thing.path if self._unhealed.pop(thing.path, None) is not None else ""
         self._pieces = None
-        finished = None if scrub.under_way() else scrub.tally
-        return Found(damage=damage, sound_again=again, finished=finished, seconds=scrub.seconds(now))
+        return self._found(now, damage, again)
+
+    def _found(self, now: float, damage: Damage | None = None, again: str = "") -> Found:
+        scrub = self._scrub
+        if scrub.under_way():
+            return Found(damage, again)
+        return Found(damage, again, scrub.tally, scrub.seconds(now), scrub.next_at)
 
     def ledger(self) -> tuple[Damage, ...]:
-        """Verify every delta in force, healing what can be; what is damaged, healed or not."""
+        """Verify every delta in force, healing what can be; what is damaged, healed or not.
+
+        Raises:
+            OSError: an earlier healing shows and is not durable, and the disk still refuses to make it so.
+        """
+        self._store.make_head_durable()
         head = self._store.head
         found: list[Damage] = []
         for delta in head.deltas_in_force() if head is not None else ():
             try:
                 verify(self._disk, delta.path, delta.digest)
             except Damaged as error:
-                found.append(self._heal_delta(delta, str(error)))
+                found.append(self._noted(self._heal_delta(delta, str(error))))
         return tuple(found)
 
-    def condemned(self, path: str, why: str) -> Damage:
-        """The generation in force is damaged: the next commit takes its place, and then it is set aside."""
-        told = not self._store.condemn(path)
-        return Damage(path, why, "what is in memory is committed anew", in_force=True, told=told)
+    def look(self) -> tuple[Damage | None, StateInForce]:
+        """What is in force; if it is damaged, as far as HEAD can say. Nothing is gone back to."""
+        try:
+            return None, self._store.in_force()
+        except Damaged as error:
+            head = self._store.head
+            assert head is not None, "what is in force is damaged"
+            force = StateInForce(
+                generation=head.generation,
+                path=head.generation_path,
+                state=LearningState(),
+                ledger=head.deltas_in_force(),
+                model_path=head.model_path,
+                models_needed=head.models_needed(),
+                damage=str(error),
+            )
+            return self._condemned(head, str(error)), force
 
-    def is_news(self, damage: Damage) -> bool:
-        """Was it not told yet? What cannot be healed is found again in every round, and told once."""
-        if damage.told:
-            return False
+    def _condemned(self, head: Head, why: str) -> Damage:
+        """The generation in force is damaged: the next commit takes its place, and then it is set aside."""
+        news = self._store.condemn(head.generation_path)
+        instead = "what is in memory is committed anew"
+        return Damage(head.generation_path, why, instead, in_force=head.generation, news=news)
+
+    def _noted(self, damage: Damage) -> Damage:
+        """The same, knowing whether it is news."""
         known = self._unhealed.get(damage.what) == damage.instead
         if damage.healed:
             self._unhealed.pop(damage.what, None)
         else:
             self._unhealed[damage.what] = damage.instead
-        return not known
+        return msgspec.structs.replace(damage, news=damage.news and not known)
 
     # Looking.
 
@@ -195,7 +225,7 @@ class Healer:
                     return self._heal_delta(next(one for one in head.deltas if one.path == thing.path), why)
             assert head is not None, "HEAD keeps this generation"
             if thing.path == head.generation_path:
-                return self.condemned(thing.path, why)
+                return self._condemned(head, why)
             self._store.let_go(thing.path)
             return Damage(thing.path, why, f"set aside; {head.generation_path} is in force and untouched by this")
         except OSError as error:

@@ -58,11 +58,6 @@ class Scrub:
         self._current: Thing | None = None
         self._tally = Tally()
 
-    def rests(self, now: float) -> bool:
-        """Is the last round done and the next one not due?"""
-        under_way = self._current is not None or bool(self._left)
-        return not under_way and self._began is not None and now - self._began < self._round_every
-
     def under_way(self) -> bool:
         """Has a round begun that is not over?"""
         return self._current is not None or bool(self._left)
@@ -90,6 +85,11 @@ class Scrub:
         tally = self._tally
         self._tally = msgspec.structs.replace(tally, things=tally.things + 1, damaged=tally.damaged + damaged)
         self._current = None
+
+    @property
+    def next_at(self) -> float:
+        """When the next round is due."""
+        return 0.0 if self._began is None else self._began + self._round_every
 
     def seconds(self, now: float) -> float:
         """Since the round began."""

@@ -421,6 +421,10 @@ class Store:
 
     # Healing; what is damaged and what stands in for it is ``healing``'s to say.
 
+    def make_head_durable(self) -> None:
+        """What HEAD shows is what a power cut leaves."""
+        self._sync_head()
+
     def condemn(self, path: str) -> bool:
         """A generation is damaged: the next commit lets go of it, and then it is set aside. Was that news?"""
         if path in self._condemned:

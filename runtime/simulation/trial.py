@@ -303,7 +303,9 @@ class Trial:
     def undisturbed_for(self, seconds: float) -> bool:
         """Has nothing gone wrong for so long, and is nothing wrong that lasts?"""
         since = self.now - seconds
-        return all(at + strike.seconds < since for at, strike in self._strikes if strike.kind != "bit_rot" or strike.where)
+        return all(
+            at + strike.seconds < since for at, strike in self._strikes if strike.kind != "bit_rot" or strike.where
+        )
 
     def went_well(self) -> bool:
         """Has nothing gone wrong in this life, and did nothing last into it?"""

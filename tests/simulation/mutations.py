@@ -1080,7 +1080,7 @@ MUTATIONS = (
     Mutation(
         "damage is not told",
         "A disk that fails goes on failing, and nobody knows.",
-        (Edit(f"{HEALER}.is_news", "return not known", "return known"),),
+        (Edit(f"{HEALER}._noted", "damage.news and (not known)", "known"),),
         within=40,
         days=0.5,
         climate=ROT,

@@ -158,7 +158,7 @@ def test_b1_a_generation_not_in_force_is_let_go_of_and_set_aside() -> None:
     scrubbing, store = healer(disk)
     turn(disk, "state/generations/000002/adapter_model.safetensors")
     [found] = a_round(scrubbing)
-    assert (found.what, found.healed, found.in_force) == ("state/generations/000002", True, False)
+    assert (found.what, found.healed, found.in_force) == ("state/generations/000002", True, 0)
     assert store.head is not None
     assert [kept.generation for kept in store.head.kept] == [1, 3, 4]
     assert store.head.generation == 4
@@ -304,17 +304,16 @@ def test_a_round_goes_over_everything_once_and_then_rests() -> None:
         "state/generations/000001",
         "snapshots/2026-01-01",
     ]
-    assert not scrub.rests(0.0)
     scrub.begin(things, 0.0)
     seen: list[Thing] = []
     while (thing := scrub.next()) is not None:
-        assert not scrub.rests(1e9)
+        assert scrub.under_way()
         seen.append(thing)
         scrub.done(damaged=False)
     assert tuple(seen) == things
     assert scrub.tally.things == len(things)
-    assert scrub.rests(99.0)
-    assert not scrub.rests(100.0)
+    assert not scrub.under_way()
+    assert scrub.next_at == 100.0
 
 
 def test_retention_in_the_middle_of_a_thing_is_no_damage() -> None:
@@ -379,8 +378,9 @@ def test_b4_a_cursor_that_differs_is_damage() -> None:
     manifest = decode(disk.read(f"{kept.path}/{MANIFEST}"), Manifest, MANIFEST)
     assert manifest.cursor is not None
     forged(disk, cursor=replace(manifest.cursor, step=3))
+    kept, head = in_force(disk)
     with pytest.raises(Damaged, match="cursor"):
-        verify_kept(disk, *(lambda kept, head: (kept, head.kept))(*in_force(disk)))
+        verify_kept(disk, kept, head.kept)
 
 
 @pytest.mark.parametrize(
