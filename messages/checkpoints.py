@@ -82,6 +82,9 @@ class StateInForce(Message, frozen=True):
 
     ``models_needed`` are the merged models that generations still kept stand on. ``model_digest`` is that of the files
     of ``model_path``; ``""`` for the pristine base, and for a model made by a version that wrote no manifest.
+    ``ledger_damage`` says, if that was asked, which deltas of the ledger are damaged and have no sound copy. ``damage``
+    is set only for one who wanted to look: what is in force is damaged, ``state`` says nothing, and who holds it in
+    memory was told to commit it anew.
     """
 
     generation: int
@@ -91,10 +94,19 @@ class StateInForce(Message, frozen=True):
     model_path: str
     models_needed: tuple[str, ...] = ()
     model_digest: str = ""
+    ledger_damage: tuple[str, ...] = ()
+    damage: str = ""
 
 
 class StateWanted(Question[StateInForce], frozen=True):
-    """Which state is in force? Verified against its manifest before it is answered."""
+    """Which state is in force? Verified against its manifest before it is answered; with ``ledger``, its deltas too.
+
+    Damage is healed by going back to the newest sound generation, for the asker may hold nothing else. One that would
+    ``only_look`` is told of it instead, while whoever trains still can commit what it holds.
+    """
+
+    ledger: bool = False
+    only_look: bool = False
 
 
 class NightCommitted(Message, frozen=True):
@@ -178,6 +190,29 @@ class DamageFound(Message, frozen=True):
     what: str
     why: str
     instead: str
+
+
+class DamageHealed(Message, frozen=True):
+    """What was damaged is sound again, by a copy or because a person restored it; ``how`` says which."""
+
+    what: str
+    how: str
+
+
+class GenerationDamaged(Message, frozen=True):
+    """The generation in force was found damaged. Whoever still holds what it said in memory commits it anew."""
+
+    generation: int
+    path: str
+
+
+class ScrubFinished(Message, frozen=True):
+    """Everything that is kept was read and compared once more; ``damaged`` of these things were not sound."""
+
+    things: int
+    size_bytes: int
+    damaged: int
+    seconds: float
 
 
 class LeftoversSwept(Message, frozen=True):

@@ -412,6 +412,14 @@ MERGE: dict[str, Explanation] = {
         "HEAD alone says what is in force, and the Trainer loads what it says; nothing was learnt in between.",
         "Look at the reason given; `nightfold history HOME` tells whether the night is in the ledger after all.",
     ),
+    "NF-MERGE-043": Explanation(
+        "A delta is damaged and has no other copy",
+        "Every night is folded anew from the pristine base and the adapters of all nights before. One of these, in "
+        "state/deltas/, differs from its manifest, and no kept generation or snapshot holds the same adapter.",
+        "The merged model in force is whole and the adapter goes on learning; only no further night can be folded.",
+        "Restore the folder named from a backup of state/deltas/; the night is then made by itself, or at once with "
+        "`nightfold consolidate HOME`.",
+    ),
     "NF-MERGE-050": Explanation(
         "A damaged model could not be made again",
         "A merged model was found damaged and merged anew from the pristine base and its deltas, and that gave other "
@@ -469,9 +477,10 @@ STATE: dict[str, Explanation] = {
     "NF-STATE-006": Explanation(
         "Damage was found",
         "A file under state/ or snapshots/ differs from its manifest: a failing disk, or somebody changed it.",
-        "The damaged folder was set aside and the newest sound generation is in force; what came after it is "
-        "learnt again.",
-        "Test disk and memory. `nightfold doctor HOME` checks every file; what was set aside lies in state/set_aside/.",
+        "The damaged folder was set aside, and what stands in its place is told. If it was in force while nobody had "
+        "it in memory, the newest sound generation is in force, and what came after it is learnt again.",
+        "Test disk and memory. `nightfold doctor HOME --deep` reads every file; what was set aside lies in "
+        "state/set_aside/.",
     ),
     # Moving in from an older trainer.
     "NF-STATE-010": Explanation(

@@ -11,15 +11,19 @@ from typing import Annotated
 
 import msgspec
 
-from actors.checkpointer.store import Damaged, Opened, Store
+from actors.checkpointer.healing import Damage, Healer
+from actors.checkpointer.store import Opened, Store
+from actors.checkpointer.verification import Damaged
 from messages import (
     CommitFailed,
     CommitFinally,
     CommitGeneration,
     CommitNight,
     DamageFound,
+    DamageHealed,
     DiskRunningLow,
     GenerationCommitted,
+    GenerationDamaged,
     LeaveModels,
     LeftoversSwept,
     ModelsLeft,
@@ -29,6 +33,7 @@ from messages import (
     NightNotCommitted,
     NoOtherModel,
     RetentionApplied,
+    ScrubFinished,
     SnapshotKept,
     StateInForce,
     StateWanted,
@@ -40,12 +45,19 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 
 class CheckpointerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[checkpointer]``: how many of each kind are kept. What is in force or pinned never goes."""
+    """``[checkpointer]``: how many of each kind are kept, and how gently all of it is read again.
+
+    What is in force or pinned never goes. Every ``scrub_every_seconds`` the scrub reads as much as
+    ``scrub_bytes_per_second`` allows, until all was read; ``scrub_round_every_seconds`` after it began it begins anew.
+    """
 
     keep_generations: Annotated[int, msgspec.Meta(ge=2, le=10_000)] = 5
     keep_snapshots: Count = 7
     keep_nights: Count = 2
     retry_deletes_every_seconds: Annotated[float, msgspec.Meta(ge=1)] = 300.0
+    scrub_every_seconds: Annotated[float, msgspec.Meta(ge=0.05, le=3600)] = 1.0
+    scrub_bytes_per_second: Annotated[int, msgspec.Meta(ge=4096)] = 32_000_000
+    scrub_round_every_seconds: Annotated[float, msgspec.Meta(ge=1)] = 86_400.0
 
 
 class Checkpointer(Actor):
@@ -62,6 +74,8 @@ class Checkpointer(Actor):
             keep_snapshots=self.settings.keep_snapshots,
             keep_nights=self.settings.keep_nights,
         )
+        self._healer = Healer(self.disk, self._store, round_every_seconds=self.settings.scrub_round_every_seconds)
+        self._scrub_at = self.clock.monotonic()
         await self._open()
 
     async def _open(self) -> None:
@@ -159,14 +173,56 @@ class Checkpointer(Actor):
         """Retention now instead of at the next commit."""
         await self._prune()
 
-    @on
-    async def wanted(self, _: StateWanted) -> StateInForce:
-        """Verify and tell; damage found here is healed as at start-up."""
+    @every("scrub_every_seconds")
+    async def scrub(self) -> None:
+        """One piece of the round. It is over before the next message, so a commit waits for one piece at most."""
+        now = self.clock.monotonic()
+        if now < self._scrub_at:
+            return  # the last round is done and the next one not due
+        size_bytes = int(self.settings.scrub_bytes_per_second * self.settings.scrub_every_seconds)
         try:
-            return await self.blocking(self._store.in_force)
-        except Damaged:
-            await self._open()
-            return await self.blocking(self._store.in_force)
+            found = await self.blocking(lambda: self._healer.piece(size_bytes, now))
+        except OSError:
+            return  # the folders cannot be read now; a disk that is gone is told by whoever must write
+        if found.damage is not None:
+            await self._tell_damage(found.damage)
+        if found.sound_again:
+            await self.send(DamageHealed(what=found.sound_again, how="it was restored"))
+        if found.finished is not None:
+            self._scrub_at = found.next_at
+            tally, seconds = found.finished, round(found.seconds, 1)
+            await self.send(ScrubFinished(tally.things, tally.size_bytes, tally.damaged, seconds))
+
+    async def _tell_damage(self, damage: Damage) -> None:
+        if damage.news:
+            await self.send(DamageFound(what=damage.what, why=damage.why, instead=damage.instead))
+        if damage.in_force:
+            await self.send(GenerationDamaged(generation=damage.in_force, path=damage.what))
+
+    async def _heal_ledger(self) -> tuple[Damage, ...]:
+        """Before and after a merge reads them, every delta of the ledger is verified."""
+        damage = await self.blocking(self._healer.ledger)
+        for one in damage:
+            await self._tell_damage(one)
+        return damage
+
+    @on
+    async def wanted(self, wish: StateWanted) -> StateInForce:
+        """Verify and tell; damage found here is healed as at start-up."""
+        damage = await self._heal_ledger() if wish.ledger else ()
+        unhealed = tuple(f"{one.why}; in its place: {one.instead}" for one in damage if not one.healed)
+        if wish.only_look:
+            # Whoever trains may still hold it; going back to an older generation would lose what came after that.
+            found, force = await self.blocking(self._healer.look)
+            if found is not None:
+                await self._tell_damage(found)
+        else:
+            try:
+                force = await self.blocking(self._store.in_force)
+            except Damaged:
+                await self._open()
+                force = await self.blocking(self._store.in_force)
+        return msgspec.structs.replace(force, ledger_damage=unhealed)
 
     @on
     async def models_wanted(self, _: ModelsWanted) -> ModelsNeeded:
@@ -193,6 +249,12 @@ class Checkpointer(Actor):
         files = self.cloakroom.look(request.ticket)
         if files is None:
             return NightNotCommitted(why="the fresh adapter's snapshot is gone")
+        damage = await self._heal_ledger()
+        if damage:
+            for one in damage:
+                if one.healed:  # whoever waits before the next try need not
+                    await self.send(DamageHealed(what=one.what, how=one.instead))
+            return NightNotCommitted(why=f"{damage[0].why}, while the merge read it; it is made anew")
         now = self.clock.now()
         try:
             kept = await self.blocking(

@@ -24,6 +24,7 @@ SET_ASIDE = "state/set_aside"
 SNAPSHOTS = "snapshots"
 MANIFEST = "MANIFEST.json"
 TRAINER_STATE = "trainer_state.json"
+_SEAL = re.compile(rb'"seal": "(blake3:[0-9a-f]{64})"')
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -33,10 +34,18 @@ class FileEntry(msgspec.Struct, frozen=True):
     digest: str
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where training stood: so many steps of a batch are in the weights; ``""`` between batches."""
+
+    batch: str = ""
+    step: int = 0
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What a generation, snapshot or delta folder must hold, and where it belongs.
 
     Enough to rebuild HEAD from: ``ledger`` lists the nights in force, ``deltas`` all of them with their digests.
+    ``seal`` is as HEAD's: nothing else vouches for a snapshot. Earlier versions wrote neither it nor ``cursor``.
     """
 
     schema: int
@@ -54,6 +63,8 @@ class Manifest(msgspec.Struct, frozen=True):
     files: Mapping[str, FileEntry]
     versions: Mapping[str, str]
     model_digest: str = ""
+    cursor: Place | None = None
+    seal: str = ""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -157,16 +168,21 @@ def encode(record: msgspec.Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
 
 
-def sealed(head: Head) -> bytes:
-    """HEAD as it is written."""
-    raw = encode(msgspec.structs.replace(head, seal=""))
+def sealed(record: Head | Manifest) -> bytes:
+    """HEAD, or a manifest, as it is written."""
+    raw = encode(msgspec.structs.replace(record, seal=""))
     return raw.replace(b'"seal": ""', f'"seal": "{durable.digest_of_bytes(raw)}"'.encode())
 
 
 def seal_holds(raw: bytes) -> bool:
-    """Is this HEAD as it was written? One without a seal is of an earlier version, and must be taken as it is."""
-    seal = re.search(rb'"seal": "(blake3:[0-9a-f]{64})"', raw)
+    """Is this HEAD or manifest as it was written? One without a seal is of an earlier version and taken as it is."""
+    seal = _SEAL.search(raw)
     return seal is None or durable.digest_of_bytes(raw.replace(seal[0], b'"seal": ""')) == seal[1].decode()
+
+
+def has_seal(raw: bytes) -> bool:
+    """Does this say of itself what it was written as?"""
+    return _SEAL.search(raw) is not None
 
 
 def decode_state(data: bytes, where: str) -> LearningState:

@@ -32,12 +32,12 @@ from actors.checkpointer.head import (
     Manifest,
     Night,
     decode,
-    decode_state,
     encode,
     generation_path,
     seal_holds,
     sealed,
 )
+from actors.checkpointer.verification import Damaged, check_chain, place_of, verify, verify_alone, verify_kept
 from messages import SCHEMA, Delta, LearningState, StateInForce
 from runtime import durable
 from runtime.disk import Buffer, DiskPort
@@ -45,10 +45,6 @@ from runtime.errors import EXIT_CONFIG, EXIT_USAGE, OperatorError
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 SET_ASIDE_KEPT = 3
-
-
-class Damaged(Exception):
-    """A folder disagrees with its manifest, or a manifest with HEAD; the text says how."""
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -80,34 +76,6 @@ def library_versions() -> Mapping[str, str]:
     return found
 
 
-def verify(disk: DiskPort, folder: str, manifest_digest: str = "") -> Manifest:
-    """Compare every file of a folder with its manifest, and the manifest with the digest HEAD has of it.
-
-    Raises:
-        Damaged: a difference; ``OSError`` of reading counts as one.
-    """
-    try:
-        raw = disk.read(posixpath.join(folder, MANIFEST))
-        if manifest_digest and durable.digest_of_bytes(raw) != manifest_digest:
-            raise Damaged(f"{folder}/{MANIFEST} is not the one that was committed")
-        manifest = decode(raw, Manifest, f"{folder}/{MANIFEST}")
-        present = set(disk.listdir(folder)) - {MANIFEST}
-        if present != set(manifest.files):
-            odd = ", ".join(sorted(present ^ set(manifest.files)))
-            raise Damaged(f"{folder} has missing or unknown files: {odd}")
-        for name, entry in sorted(manifest.files.items()):
-            path = posixpath.join(folder, name)
-            found = disk.stat(path)
-            if found is None or found.size != entry.size:
-                size = "missing" if found is None else f"{found.size} bytes"
-                raise Damaged(f"{path} is {size}, expected {entry.size} bytes")
-            if durable.digest_of(disk, path) != entry.digest:
-                raise Damaged(f"{path} has other content than was committed")
-    except (OSError, msgspec.MsgspecError) as error:
-        raise Damaged(f"{folder}: {error}") from error
-    return manifest
-
-
 class Store:
     """Everything under ``state/`` and ``snapshots/``. One instance writes; ``open`` comes first."""
 
@@ -117,6 +85,7 @@ class Store:
         self._keep_snapshots = keep_snapshots
         self._keep_nights = keep_nights
         self._head_unsynced = False
+        self._condemned: tuple[str, ...] = ()
         self.head: Head | None = None
 
     # Start-up.
@@ -130,6 +99,7 @@ class Store:
         for folder in ("state", GENERATIONS, DELTAS, "state/batches", SNAPSHOTS):
             durable.ensure_directory(self._disk, folder)
         damage: list[tuple[str, str, str]] = []
+        self._condemned = ()
         # What is read next may be what a killed process had shown and not yet synced: nothing is built on it before.
         self._disk.fsync_dir(GENERATIONS)
         self._disk.fsync_dir("state")
@@ -166,7 +136,7 @@ class Store:
         broken: list[Kept] = []
         for kept in wanted:
             try:
-                verify(self._disk, kept.path, kept.manifest)
+                verify_kept(self._disk, kept, head.kept)
             except Damaged as error:
                 broken.append(kept)
                 damage.append((kept.path, str(error), ""))
@@ -205,7 +175,7 @@ class Store:
 
     def _verified(self, folder: str, damage: list[tuple[str, str, str]]) -> tuple[str, Manifest] | None:
         try:
-            return folder, verify(self._disk, folder)
+            return folder, verify_alone(self._disk, folder)
         except Damaged as error:
             if all(what != folder for what, _, _ in damage):  # HEAD's own look may have told of it already
                 damage.append((folder, str(error), ""))
@@ -214,7 +184,7 @@ class Store:
     def _as_generation(self, snapshot: str, manifest: Manifest) -> tuple[str, Manifest]:
         path = generation_path(manifest.generation)
         if self._disk.stat(path) is not None:
-            self._set_aside(path)
+            self.set_aside(path)
         durable.write_directory(self._disk, path, durable.copy_files(self._disk, snapshot))
         return path, manifest
 
@@ -248,11 +218,12 @@ class Store:
             for name in self._disk.listdir(folder):
                 path = f"{folder}/{name}"
                 if path not in reached and not durable.is_leftover(name):
-                    self._set_aside(path)
+                    self.set_aside(path)
                     set_aside.append(path)
         return tuple(set_aside)
 
-    def _set_aside(self, path: str) -> None:
+    def set_aside(self, path: str) -> None:
+        """Out of the way, for whoever wants to look."""
         durable.ensure_directory(self._disk, SET_ASIDE)
         kind = posixpath.basename(posixpath.dirname(path))
         target = f"{SET_ASIDE}/{kind}-{posixpath.basename(path)}"
@@ -282,12 +253,10 @@ class Store:
         if head is None:
             return StateInForce(generation=0, path="", state=LearningState(), ledger=(), model_path="")
         kept = head.in_force
-        verify(self._disk, kept.path, kept.manifest)
-        raw = self._disk.read(posixpath.join(kept.path, TRAINER_STATE))
         return StateInForce(
             generation=kept.generation,
             path=kept.path,
-            state=decode_state(raw, f"{kept.path}/{TRAINER_STATE}"),
+            state=verify_kept(self._disk, kept, head.kept),
             ledger=head.deltas_in_force(),
             model_path=head.model_path,
             models_needed=head.models_needed(),
@@ -339,7 +308,7 @@ class Store:
         durable.remove(self._disk, path)  # of an earlier try whose commit did not come
         manifest = verify(self._disk, source.path, source.manifest)
         files = {name: self._disk.read(f"{source.path}/{name}") for name in ADAPTER_FILES if name in manifest.files}
-        raw = encode(self._manifest(head, files, manifest, now, f"night {night}"))
+        raw = sealed(self._manifest(head, files, manifest, now, f"night {night}"))
         durable.write_directory(self._disk, path, {**files, MANIFEST: raw})
         verify(self._disk, path, durable.digest_of_bytes(raw))
         return Delta(night, path, durable.digest_of_bytes(raw), due_date, source.global_step, source.generation)
@@ -379,8 +348,10 @@ class Store:
             files={name: FileEntry(len(data), durable.digest_of_bytes(data)) for name, data in content.items()},
             versions=library_versions(),
             model_digest=model_digest,
+            cursor=place_of(state),
         )
-        raw = encode(manifest)
+        check_chain(path, manifest, head.kept)  # before anything is written: what is refused later would cost the steps
+        raw = sealed(manifest)
         durable.write_directory(self._disk, path, {**content, MANIFEST: raw})
         try:
             verify(self._disk, path, durable.digest_of_bytes(raw))
@@ -455,6 +426,57 @@ class Store:
         if found is None or found.kind == "link":
             durable.replace_link(self._disk, self.head.generation_path, "current_model")
 
+    # Healing; what is damaged and what stands in for it is ``healing``'s to say.
+
+    def make_head_durable(self) -> None:
+        """What HEAD shows is what a power cut leaves."""
+        self._sync_head()
+
+    def condemn(self, path: str) -> bool:
+        """A generation is damaged: the next commit lets go of it, and then it is set aside. Was that news?"""
+        if path in self._condemned:
+            return False
+        self._condemned = (*self._condemned, path)
+        return True
+
+    def let_go(self, path: str) -> None:
+        """A generation that is not in force is damaged: HEAD lets go of it now, and then it is set aside."""
+        assert self.head is not None, "HEAD keeps this generation"
+        self.condemn(path)
+        self.head = self._put_in_force(self._without_condemned(self.head, self.head.in_force), self.head.in_force)
+        self._set_condemned_aside()
+
+    def exchange_delta(self, damaged: Delta, sound: Delta) -> None:
+        """One replacement of HEAD names the sound copy; then the damaged one is set aside."""
+        assert self.head is not None, "HEAD names this delta"
+        deltas = tuple(sound if delta == damaged else delta for delta in self.head.deltas)
+        self.head = self._put_in_force(msgspec.structs.replace(self.head, deltas=deltas), self.head.in_force)
+        if self._disk.stat(damaged.path) is not None:
+            with contextlib.suppress(OSError):  # HEAD does not name it any more: the next start sets it aside
+                self.set_aside(damaged.path)
+
+    def write_head_again(self) -> None:
+        """The file is damaged, and what it said is known."""
+        assert self.head is not None, "there is a HEAD"
+        durable.write_file(self._disk, HEAD_PATH, sealed(self.head))
+        self._head_unsynced = False
+
+    def _without_condemned(self, head: Head, in_force: Kept) -> Head:
+        gone = {one.generation for one in head.kept if one.path in self._condemned and one.path != in_force.path}
+        return msgspec.structs.replace(
+            head,
+            kept=tuple(kept for kept in head.kept if kept.generation not in gone),
+            nights=tuple(night for night in head.nights if night.generation not in gone),
+        )
+
+    def _set_condemned_aside(self) -> None:
+        """What HEAD has let go of. To be called only when HEAD is durable."""
+        reached = [kept.path for kept in self.head.kept] if self.head else []
+        for path in self._condemned:
+            if path not in reached and self._disk.stat(path) is not None:
+                self.set_aside(path)
+        self._condemned = tuple(path for path in self._condemned if path in reached)
+
     # Going back.
 
     def put_back(self, target: str) -> Kept:
@@ -475,7 +497,7 @@ class Store:
                 hint="nightfold history HOME lists them",
                 exit_code=EXIT_USAGE,
             )
-        verify(self._disk, wanted.path, wanted.manifest)
+        verify_kept(self._disk, wanted, head.kept)
         self.head = self._put_in_force(head, wanted)
         self._show_current()
         return wanted
@@ -510,9 +532,10 @@ class Store:
         of_nights = {night.generation for night in nights} | {night.folded for night in nights}
         recent = {kept.generation for kept in head.kept[-self._keep_generations :]}
         stays = recent | of_nights | {newest.generation, head.generation}
-        return msgspec.structs.replace(
+        trimmed = msgspec.structs.replace(
             head, nights=nights, kept=tuple(kept for kept in head.kept if kept.pinned or kept.generation in stays)
         )
+        return self._without_condemned(trimmed, newest)
 
     def prune(self) -> Pruned:
         """Delete generations and snapshots that HEAD or the count no longer keeps. One that will not go is told."""
@@ -520,6 +543,7 @@ class Store:
         stuck: list[str] = []
         try:
             self._sync_head()
+            self._set_condemned_aside()
         except OSError:
             return Pruned((), tuple(self._prunable()))
         for path in self._prunable():

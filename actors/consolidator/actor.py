@@ -22,6 +22,7 @@ from messages import (
     BeginAdapter,
     CommitNight,
     ConsolidateNow,
+    DamageHealed,
     GenerationCommitted,
     InboxSurveyed,
     LearningState,
@@ -111,7 +112,7 @@ class Consolidator(ModelCare):
 
     async def _tidy(self) -> None:
         """Remove what no commit reaches: partial merges, and models that no kept generation stands on."""
-        force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+        force = await self.ask(StateWanted(only_look=True), timeout=ASK_SECONDS)
         needed = {*force.models_needed, force.model_path}
         try:
             await self.blocking(lambda: self._remove_unneeded(needed))
@@ -141,6 +142,11 @@ class Consolidator(ModelCare):
         self._force = None
 
     @on
+    async def healed(self, _: DamageHealed) -> None:
+        """What refused the last night may be mended."""
+        self._refused_at = None
+
+    @on
     async def command(self, _: ConsolidateNow) -> None:
         """A person wants a night: now, or as soon as training is idle."""
         self._commanded = True
@@ -159,8 +165,11 @@ class Consolidator(ModelCare):
             return
         # Asking has every file of the generation verified, so it is not done every minute for nothing.
         if self._force is None:
-            self._force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+            self._force = await self.ask(StateWanted(only_look=True), timeout=ASK_SECONDS)
         force = self._force
+        if force.damage:
+            self._force = None
+            return  # it is committed anew; that brings us back, or the clock
         had_nights = {delta.due_date for delta in force.ledger}
         due = owed(self.clock.now(), self.settings.at, force.state.learning_since, had_nights)
         if not due and not self._commanded:
@@ -208,7 +217,14 @@ class Consolidator(ModelCare):
         """One try; ``True`` once it is committed."""
         began = self.clock.monotonic()
         # Read again under the yield: between the first look and it, a last commit may have come.
-        force = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+        # Every delta is read through, and those that are damaged are healed, if they can be.
+        force = await self.ask(StateWanted(ledger=True, only_look=True), timeout=LOAD_SECONDS)
+        if force.damage:
+            await self._refuse(night, "NF-MERGE-042", force.damage)
+            return False
+        if force.ledger_damage:
+            await self._refuse(night, "NF-MERGE-043", "; ".join(force.ledger_damage))
+            return False
         if force.state.global_step != yielded.global_step or force.state.adapter_step == 0:
             await self._refuse(night, "NF-MERGE-040", "what is committed is not what the Trainer holds")
             return False
@@ -263,6 +279,10 @@ class Consolidator(ModelCare):
 
     async def _commit(self, night: str, due: str, force: StateInForce, merged: tuple[str, str], began: float) -> bool:
         model_path, digest = merged
+        # The Trainer still holds the adapter that ends here; once the fresh one is loaded, only the disk has it.
+        if (now := await self.ask(StateWanted(only_look=True), timeout=ASK_SECONDS)).damage:
+            await self._refuse(night, "NF-MERGE-042", now.damage)
+            return False
         begun = await self.ask(
             BeginAdapter(night=night, model_path=model_path, model_digest=digest), timeout=LOAD_SECONDS
         )
@@ -280,7 +300,7 @@ class Consolidator(ModelCare):
                     state=begun.state,
                     model_digest=digest,
                 ),
-                timeout=ASK_SECONDS,
+                timeout=LOAD_SECONDS,  # the deltas are read once more
             )
         except AskFailed as error:
             # It may or may not have been committed: HEAD knows, and the Trainer loads whatever it says.

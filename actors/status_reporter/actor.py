@@ -30,6 +30,7 @@ from messages import (
     BatchTrained,
     CommitFailed,
     DamageFound,
+    DamageHealed,
     DiskMeasured,
     DiskRecovered,
     DiskRunningLow,
@@ -54,6 +55,7 @@ from messages import (
     PluginNoted,
     RecordTrace,
     RetentionApplied,
+    ScrubFinished,
     SnapshotKept,
     StepSkipped,
     TraceRecording,
@@ -188,6 +190,7 @@ class StatusReporter(Actor):
         | BatchTrained
         | CommitFailed
         | DamageFound
+        | DamageHealed
         | DiskRecovered
         | DiskRunningLow
         | FileWithdrawn
@@ -208,6 +211,7 @@ class StatusReporter(Actor):
         | NightVerified
         | PluginNoted
         | RetentionApplied
+        | ScrubFinished
         | SnapshotKept
         | StepSkipped
         | TrainerReady

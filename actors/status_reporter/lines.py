@@ -14,6 +14,7 @@ from messages import (
     BatchTrained,
     CommitFailed,
     DamageFound,
+    DamageHealed,
     DiskRecovered,
     DiskRunningLow,
     FileWithdrawn,
@@ -32,6 +33,7 @@ from messages import (
     NightVerified,
     PluginNoted,
     RetentionApplied,
+    ScrubFinished,
     SnapshotKept,
     StepSkipped,
     TrainerReady,
@@ -46,9 +48,27 @@ CONTINUED = "\n" + 13 * " "
 """Between a line and what belongs under it."""
 
 
+def _of_upkeep(message: Message) -> str | None:
+    match message:
+        case DamageFound():
+            return f"damage     {message.what}: {message.why}; in its place: {message.instead}"
+        case DamageHealed():
+            return f"healed     {message.what}: {message.how}"
+        case ScrubFinished():
+            found = f"{message.damaged} damaged" if message.damaged else "all sound"
+            return f"scrubbed   {message.things} things, {message.size_bytes / 1e6:.1f} MB: {found}"
+    return None
+
+
 def line_for(message: Message) -> str | None:
     """The line, or ``None`` for what is not worth one. Safe for a terminal, whatever a dropped file is called."""
-    line = _of_batches(message) or _of_learning(message) or _of_nights(message) or _of_trouble(message)
+    line = (
+        _of_batches(message)
+        or _of_learning(message)
+        or _of_nights(message)
+        or _of_trouble(message)
+        or _of_upkeep(message)
+    )
     return None if line is None else CONTINUED.join(_printable(part) for part in line.split(CONTINUED))
 
 
@@ -153,8 +173,6 @@ def _of_trouble(message: Message) -> str | None:
     match message:
         case CommitFailed():
             return f"disk       refused the commit: {message.why} [{message.code}]; training holds"
-        case DamageFound():
-            return f"damage     {message.what}: {message.why}; in its place: {message.instead}"
         case LeftoversSwept():
             return f"swept      {len(message.removed)} leftovers removed, {len(message.set_aside)} set aside"
         case RetentionApplied() if message.stuck:

@@ -37,6 +37,7 @@ from messages import (
     NightStarted,
     PluginNoted,
     RetentionApplied,
+    ScrubFinished,
     TrainerReady,
     TrainingIdle,
     TrainingPaused,
@@ -76,6 +77,15 @@ class ErrorLine(msgspec.Struct):
     message: str
     hint: str
     when: str
+
+
+class ScrubLine(msgspec.Struct):
+    """The last time that everything kept was read and compared: when it ended, and what it came to."""
+
+    when: str
+    things: int
+    size_bytes: int
+    damaged: int
 
 
 class Counts(msgspec.Struct):
@@ -124,6 +134,7 @@ class Page(msgspec.Struct):
     dropped: int = 0
     deletes_stuck: int = 0
     disabled: list[DisabledLine] = []
+    last_scrub: ScrubLine | None = None
 
 
 class Folder:
@@ -142,6 +153,8 @@ class Folder:
         self._fold_learning(message)
         self._fold_nights(message)
         self._fold_trouble(message, when)
+        if isinstance(message, ScrubFinished):
+            self.page.last_scrub = ScrubLine(when, message.things, message.size_bytes, message.damaged)
         self.page.state, self.page.reason = self._state()
 
     def _fold_batches(self, message: Message) -> None:

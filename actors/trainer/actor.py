@@ -42,6 +42,7 @@ from messages import (
     EngineLoaded,
     EngineStumbled,
     GenerationCommitted,
+    GenerationDamaged,
     HealModel,
     LearningState,
     MessageDeadLettered,
@@ -120,6 +121,7 @@ class Trainer(Actor):
         self._changes = 0
         self._committed_changes = 0
         self._steps_since_commit = 0
+        self._anew = False
         self._commit_asked_at = self.clock.monotonic()
         self._failing: BatchFailed | None = None
         self._attempts: dict[str, int] = {}
@@ -179,6 +181,7 @@ class Trainer(Actor):
         self.cloakroom.clear()
         self._commits.clear()
         self._commit_refused = False
+        self._anew = False
         self._changes = self._committed_changes
         self._new_home = force.generation == 0
         if self._new_home:
@@ -214,6 +217,8 @@ class Trainer(Actor):
         if settings.checkpoint_every_seconds:
             waited = self.clock.monotonic() - self._commit_asked_at
             due_after = 0 if waited >= settings.checkpoint_every_seconds else due_after
+        if self._anew:
+            due_after = 0
         return at_most, None if self._commits else due_after
 
     async def _begin_next(self) -> None:
@@ -486,6 +491,8 @@ class Trainer(Actor):
         """What the commit is for, in words for people."""
         if outcome is not None:
             return "batch failed"
+        if self._anew:
+            return "in place of a damaged one"
         if self._paused:
             return "pause"
         if taken.taken:
@@ -499,6 +506,7 @@ class Trainer(Actor):
         request = CommitGeneration(ticket=ticket, state=self._as_filed(self._state), why=why)
         self._commits.append(_Commit(request, self._changes, outcome))
         self._steps_since_commit = 0
+        self._anew = False
         self._commit_asked_at = self.clock.monotonic()
         if len(self._commits) == 1:
             await self.send(request)
@@ -551,6 +559,15 @@ class Trainer(Actor):
             self.device.interrupt()
             cursor = self._state.cursor
             await self._wait(cursor.name if cursor else "training", "a commit (the Checkpointer crashed over it)")
+
+    @on
+    async def damaged(self, _: GenerationDamaged) -> None:
+        """What is in memory is as good as before: commit it at the next step boundary, like any other checkpoint."""
+        if self._loaded:  # else what is loaded next is verified first
+            self._anew = True
+            self._changes += 1
+            self.device.interrupt()
+            await self._advance()
 
     @every("look_again_seconds")
     async def look_again(self) -> None:
@@ -621,6 +638,8 @@ class Trainer(Actor):
         """A fresh adapter, with fresh moments and its own step count, on the merged model."""
         if wish.night != self._night:
             return AdapterNotBegun(why="the Trainer has restarted since it yielded")
+        if self._changes != self._committed_changes:
+            return AdapterNotBegun(why="what it would end was found damaged on disk, and must be committed anew first")
         number = int(self._state.adapter_id.removeprefix("a")) + 1
         state = replace(
             self._as_filed(self._state),

@@ -125,7 +125,7 @@ class VllmReloader(Actor):
     async def look_at_state(self, _: LookAtState) -> None:
         """What was learnt before this start is worth serving, too."""
         try:
-            state = await self.ask(StateWanted(), timeout=ASK_SECONDS)
+            state = await self.ask(StateWanted(only_look=True), timeout=ASK_SECONDS)
         except AskFailed:
             return  # the next commit tells
         if not self._newest and state.generation and state.state.adapter_step:

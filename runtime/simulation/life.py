@@ -310,6 +310,9 @@ class Life:
                 self.loop.call_at(ends - self.began, self._end_hour, strike)
 
     def _begin_hour(self, strike: Strike, ends: float) -> None:
+        if strike.kind == "bit_rot":
+            self._rot(strike)
+            return
         self._busy_until = max(self._busy_until, ends + self._quiet_seconds)
         if not self.trial.has_struck(strike):
             self.trial.note_strike(msgspec.structs.replace(strike, life=self.number), self.seconds)
@@ -319,7 +322,19 @@ class Life:
         else:
             self.workers.longest_seconds = float(strike.how)
 
+    def _rot(self, strike: Strike) -> None:
+        if self.trial.has_struck(strike):
+            return
+        where = self.trial.rot(strike.how, strike.seed)
+        strike = msgspec.structs.replace(strike, life=self.number, where=where)
+        if where:
+            self._note(strike)
+        else:  # noted all the same: a list of what struck must bring the same again
+            self.trial.note_strike(strike, self.seconds)
+
     def _end_hour(self, strike: Strike) -> None:
+        if strike.kind == "bit_rot":
+            return
         if strike.kind == "disk_full":
             self.disk.capacity_bytes = self.trial.capacity_bytes
         else:

@@ -86,6 +86,7 @@ CHANNELS = {
     "device_hangs": "device",
     "disk_full": "hours",
     "slow_disk": "hours",
+    "bit_rot": "hours",
 }
 """Which stream of chance each kind comes from. A kind that is not named here has a stream of its own name."""
 

@@ -136,6 +136,7 @@ class Trial:
         spared: actors that never crash, for they are the trial's own.
         place: what is told apart among places on the disk; without numbers unless given.
         record: how a life's trace becomes part of the digest.
+        rot: turns a bit on the disk, given a strike's ``how`` and ``seed``; returns where, or ``""`` if it does not.
 
     Attributes:
         ending: how the last life ended: ``done``, ``stop``, ``kill``, ``cut`` or ``gave_up``.
@@ -162,6 +163,7 @@ class Trial:
         spared: tuple[str, ...] = (),
         place: Callable[[str], str] = plain,
         record: Callable[[Sequence[Record]], bytes] = encode,
+        rot: Callable[[str, int], str] = lambda _how, _seed: "",
         capacity_bytes: int = PLENTY_BYTES,
         lives_max: int = 60,
     ) -> None:
@@ -201,6 +203,7 @@ class Trial:
         self._between = between
         self._excuse = excuse
         self._record = record
+        self.rot = rot
         self._place = lru_cache(maxsize=8192)(place)
         self._lives_max = lives_max
         self._strikes: list[tuple[float, Strike]] = []
@@ -300,7 +303,9 @@ class Trial:
     def undisturbed_for(self, seconds: float) -> bool:
         """Has nothing gone wrong for so long, and is nothing wrong that lasts?"""
         since = self.now - seconds
-        return all(at + strike.seconds < since for at, strike in self._strikes)
+        return all(
+            at + strike.seconds < since for at, strike in self._strikes if strike.kind != "bit_rot" or strike.where
+        )
 
     def went_well(self) -> bool:
         """Has nothing gone wrong in this life, and did nothing last into it?"""

@@ -44,6 +44,7 @@ class Climate(msgspec.Struct, frozen=True):
         crash_again: chance that the handling of a message over which its receiver has just crashed crashes again.
         job, device: share of blocking jobs, and of device jobs, that raise, or take very long.
         disk_full, slow_disk: how often a day the disk is full, or slow, for a while.
+        bit_rot: how often a day a bit of what lies on the disk turns, where ``Trial.rot`` lets it.
         others: kinds of the trial's own, per occasion; see ``Life.unlucky``.
     """
 
@@ -61,6 +62,7 @@ class Climate(msgspec.Struct, frozen=True):
     device: float = 0.02
     disk_full: float = 0.5
     slow_disk: float = 0.7
+    bit_rot: float = 0.0
     others: Mapping[str, float] = msgspec.field(default_factory=dict)
 
 
@@ -130,7 +132,7 @@ class SeededWeather:
         self._seconds = seconds
         chance = self._stream("levels")
         calm = chance.randrange(CALM_ONE_IN) == 0
-        names = ("cut", "io", "crash", "job", "device", "disk_full", "slow_disk", *climate.others)
+        names = ("cut", "io", "crash", "job", "device", "disk_full", "slow_disk", *climate.others, "bit_rot")
         self.levels = {name: 0.0 if calm else chance.choice(LEVELS) for name in names}
         self._io_aim = self._aim("io", climate.aims)
         self._crash_aim = self._aim("crash", climate.crash_aims)
@@ -171,7 +173,17 @@ class SeededWeather:
                 seconds = min(round(chance.uniform(1.0, longest)), self._seconds - int(at))
                 found.append(Strike(0, kind, int(at), chance.choice(hows), float(int(seconds))))
                 at += seconds + chance.expovariate(rate)
+        found += self._rot()
         return sorted(found, key=lambda one: one.point)
+
+    def _rot(self) -> list[Strike]:
+        chance, rate = self._stream("bit_rot"), self._climate.bit_rot * self.levels["bit_rot"] / DAY
+        found: list[Strike] = []
+        at = chance.expovariate(rate) if rate else self._seconds
+        while at < self._seconds:
+            found.append(Strike(0, "bit_rot", int(at), seed=chance.getrandbits(32)))
+            at += chance.expovariate(rate)
+        return found
 
     def _stream(self, name: str) -> random.Random:
         return random.Random(f"weather/{self._seed}/{name}")  # noqa: S311  (chance, not secrets)

@@ -90,7 +90,9 @@ def assert_falls_back(home: Path) -> None:
     _, again = opened(home)
     assert (again.damage, again.removed, again.set_aside) == ((), (), ())
     # Work goes on, and nothing is mistaken for what was set aside.
-    kept = store.commit(dict.fromkeys(FILES, b"new"), LearningState(global_step=25), "interval", "2026-11-24T12:00:00")
+    kept = store.commit(
+        dict.fromkeys(FILES, b"new"), LearningState(global_step=25, adapter_step=25), "interval", "2026-11-24T12:00:00"
+    )
     assert store.in_force().state.global_step == 25
     assert Path(kept.path).name not in ("000001", "000002")
 

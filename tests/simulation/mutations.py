@@ -20,6 +20,8 @@ INBOX = "actors.inbox_watcher.actor:InboxWatcher"
 FILING = "actors.inbox_watcher.filing"
 NIGHTS = "actors.consolidator.actor:Consolidator"
 CARE = "actors.consolidator.model_care:ModelCare"
+HEALER = "actors.checkpointer.healing:Healer"
+READING = "actors.checkpointer.verification:reading"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ OUTCOME_CRASHES = {
     "crash_aimed": 0.4,
 }
 CLAIM_CRASHES = {"crash_aims": ("BatchClaimed",), "crash_aimed": 0.4, "crash_again": 0.9}
+
+ROT = {**CALM, "bit_rot": 60.0}
 
 MUTATIONS = (
     # The durable protocols.
@@ -1104,5 +1108,60 @@ MUTATIONS = (
         within=40,
         days=0.3,
         blind="A checker that no more than claims_max batches are claimed and not filed.",
+    ),
+    Mutation(
+        "the scrub passes over a file",
+        "What has turned in it is found when it is needed, and then it is too late.",
+        (Edit(READING, "sorted(manifest.files.items())", "sorted(manifest.files.items())[1:]"),),
+        within=40,
+        days=0.5,
+        climate=ROT,
+    ),
+    Mutation(
+        "the scrub passes over the deltas",
+        "A delta that nobody reads until the next night may have lost its last copy by then.",
+        (
+            Edit(
+                "actors.checkpointer.scrub:things_of",
+                "*(Thing('delta', delta.path, delta.digest) for delta in needed),",
+                "",
+            ),
+        ),
+        within=40,
+        days=1.0,
+        climate=ROT,
+    ),
+    Mutation(
+        "a healed delta is not verified",
+        "The damaged bytes get a new name, and HEAD vouches for them.",
+        (
+            Edit(f"{HEALER}._bytes_of", "if durable.digest_of_bytes(data) == entry.digest else None", "or None"),
+            Edit(f"{HEALER}._exchange", "verify(self._disk, path, digest)", "path = path"),
+        ),
+        within=40,
+        days=1.0,
+        climate=ROT,
+    ),
+    Mutation(
+        "damage is not told",
+        "A disk that fails goes on failing, and nobody knows.",
+        (Edit(f"{HEALER}._noted", "damage.news and (not known)", "known"),),
+        within=40,
+        days=0.5,
+        climate=ROT,
+    ),
+    Mutation(
+        "nothing vouches for a snapshot's manifest",
+        "What has turned in it is taken for what was committed.",
+        (
+            Edit(
+                READING,
+                "not seal_holds(raw) or (manifest.cursor is not None and (not has_seal(raw)))",
+                "False",
+            ),
+        ),
+        within=40,
+        days=0.5,
+        climate=ROT,
     ),
 )

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from actors.checkpointer.head import HEAD_PATH, Head, decode
-from actors.checkpointer.store import verify
+from actors.checkpointer.verification import verify
 from actors.inbox_watcher.filing import file_away
 from runtime import durable
 from runtime.simulation import Fault, IoError, PowerCut, PowerLost, SimDisk

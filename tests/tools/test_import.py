@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from actors.checkpointer.store import Store, verify
+from actors.checkpointer.store import Store
+from actors.checkpointer.verification import verify
 from actors.consolidator.merge import merge
 from actors.consolidator.verify import verify_tensors
 from actors.trainer.order import evaluation_sample

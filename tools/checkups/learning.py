@@ -21,7 +21,7 @@ from actors.checkpointer.head import (
     Kept,
     decode_state,
 )
-from actors.checkpointer.store import Damaged, verify
+from actors.checkpointer.verification import Damaged, verify
 from runtime import OperatorError, durable
 from runtime.disk import Disk
 from runtime.home_lock import living_pid

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from actors.checkpointer.actor import CheckpointerSettings
 from actors.checkpointer.head import Head, Kept
-from actors.checkpointer.store import Damaged, Store
+from actors.checkpointer.store import Store
+from actors.checkpointer.verification import Damaged
 from runtime import OperatorError
 from runtime.disk import Disk
 from runtime.errors import EXIT_DISK, EXIT_DONE, EXIT_FAILED

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.checkpointer.head import MANIFEST, SET_ASIDE, Head, decode, seal_holds
-from actors.checkpointer.store import Damaged, verify
+from actors.checkpointer.verification import Damaged, verify
 from runtime import durable
 from runtime.disk import Disk
 from tools.crash_matrix.points import NIGHT

@@ -10,8 +10,19 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from actors.checkpointer.head import GENERATIONS, HEAD_PATH, SET_ASIDE, TRAINER_STATE, Head, decode, decode_state
-from actors.checkpointer.store import ADAPTER_FILES, Damaged, Store, verify
+from actors.checkpointer.head import (
+    DELTAS,
+    GENERATIONS,
+    HEAD_PATH,
+    SET_ASIDE,
+    TRAINER_STATE,
+    Head,
+    decode,
+    decode_state,
+)
+from actors.checkpointer.healing import Healer
+from actors.checkpointer.store import ADAPTER_FILES, Store
+from actors.checkpointer.verification import Damaged, verify
 from messages import LearningState
 from runtime import durable
 from runtime.disk import DiskPort
@@ -209,6 +220,44 @@ def _healed(step: int) -> Callable[[SimDisk], Shown]:
     return shown
 
 
+# A delta that is damaged at rest.
+
+
+def _damaged_delta(disk: DiskPort) -> None:
+    prepare_night(disk)
+    commit_night(store(disk))
+    assert isinstance(disk, SimDisk), "only a simulated disk can be damaged"
+    disk.corrupt(f"{DELTAS}/{NIGHT}/{ADAPTER_FILES[1]}", random.Random(1))  # noqa: S311 - chance, not secrets
+
+
+def _start_and_scrub(disk: DiskPort) -> Store:
+    made = store(disk)
+    Healer(disk, made, round_every_seconds=1.0).ledger()
+    return made
+
+
+def _heal(disk: DiskPort, made: Store) -> None:
+    for damage in Healer(disk, made, round_every_seconds=1.0).ledger():
+        if not damage.healed:
+            raise OSError(damage.instead)
+
+
+def _delta_shown(disk: SimDisk) -> Shown:
+    """The night is in force, and HEAD names the damaged delta or a sound one; never one that is not there."""
+    head = decode(disk.read(HEAD_PATH), Head, HEAD_PATH)
+    [delta] = head.deltas_in_force()
+    verify(disk, head.in_force.path, head.in_force.manifest)
+    try:
+        verify(disk, delta.path, delta.digest)
+    except Damaged as error:
+        if disk.stat(f"{delta.path}/{ADAPTER_FILES[1]}") is None:
+            raise Broken(f"HEAD names a delta that is gone: {error}") from error
+        return "old"
+    if disk.read(f"{delta.path}/{ADAPTER_FILES[1]}") != learnt(5)[0][ADAPTER_FILES[1]]:
+        raise Broken("the delta is not the adapter of the step that was folded")
+    return "new"
+
+
 def _unreached(disk: DiskPort) -> None:
     committed(3)(disk)
     durable.write_directory(disk, f"{GENERATIONS}/000009", {"adapter": b"sound, and reached by nothing"})
@@ -293,6 +342,14 @@ STORE: tuple[Scenario, ...] = (
         recover=store,
         act=_nothing,
         shown=_healed(3),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: a damaged delta is healed",
+        prepare=_damaged_delta,
+        recover=_start_and_scrub,
+        act=_heal,
+        shown=_delta_shown,
         tidy=only_what_is_reached,
     ),
     Scenario(

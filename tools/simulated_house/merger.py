@@ -47,7 +47,11 @@ class SimMerger:
         if self._trouble():
             await self._workers.call(lambda: durable.remove(self._disk, request.out))
             return MergeRefused("NF-MERGE-001", "the merge did not end in time")
-        size, digest = await self._workers.call(lambda: self._finish(request))
+        try:
+            size, digest = await self._workers.call(lambda: self._finish(request))
+        except msgspec.MsgspecError as error:  # a delta is not what it was
+            await self._workers.call(lambda: durable.remove(self._disk, request.out))
+            return MergeRefused("NF-MERGE-022", str(error))
         return MergeDone(1, size, max_logit_difference=0.0, seconds=float(seconds), digest=digest)
 
     def _begin(self, out: str) -> None:

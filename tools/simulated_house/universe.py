@@ -33,10 +33,12 @@ from tools.house import SECTIONS, house, silent_parts
 from tools.simulated_house.checkers import Evidence, house_checkers
 from tools.simulated_house.checkers.files import TRANSIENT
 from tools.simulated_house.checkers.retention import Limits
+from tools.simulated_house.checkers.rot import named_and_rotten
 from tools.simulated_house.checkers.training import OneEngine, Witness
 from tools.simulated_house.engine import PRISTINE, HashChainEngine
 from tools.simulated_house.merger import SimMerger
 from tools.simulated_house.people import DAY, HOUR, Deed, make_plan
+from tools.simulated_house.rot import turn_a_bit
 
 CALM_FROM = 0.9
 HORIZON = 8 * HOUR
@@ -52,6 +54,7 @@ CLIMATE = Climate(
     cut_after=150.0,
     io=0.004,
     crash=0.0015,
+    bit_rot=4.0,
     aims=(
         "state/HEAD",
         "state/generations",
@@ -107,6 +110,8 @@ quiet_seconds = 1.0
 keep_generations = 3
 keep_snapshots = 2
 retry_deletes_every_seconds = 1800.0
+scrub_every_seconds = 60.0
+scrub_round_every_seconds = 3600.0
 [consolidator]
 look_every_seconds = 900.0
 timeout_seconds = 3600.0
@@ -183,6 +188,7 @@ class Universe:
             spared=("witness",),
             place=place,
             lives_max=LIVES_A_DAY_MAX * math.ceil(days),
+            rot=lambda how, seed: turn_a_bit(self._trial, self._evidence, how, seed),
             record=lambda records: encode(records),  # noqa: PLW0108 - looked up here when called: a test listens in
         )
         for folder in ("model", "inbox"):
@@ -261,9 +267,13 @@ class Universe:
                 await self._do(deed, life)
         await life.sleep_until(self.days * DAY)
         give_up_at = life.seconds + HORIZON
-        while not (self._all_filed(life) and all(cell.state in AT_REST for cell in life.system.cells.values())):
+        while (rotten := named_and_rotten(life.disk, notes)) or not (
+            self._all_filed(life) and all(cell.state in AT_REST for cell in life.system.cells.values())
+        ):
             if life.seconds > give_up_at:
                 names = ", ".join(life.disk.listdir("inbox") + life.disk.listdir("state/batches"))
+                if rotten:
+                    break  # a checker says so
                 why = f"within {HORIZON / HOUR:.0f} h of calm these got no outcome: {names}"
                 self._trial.note_violation("everything dropped gets its outcome", why)
                 raise Violation(why)

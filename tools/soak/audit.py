@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.checkpointer.head import Head, decode, seal_holds
-from actors.checkpointer.store import Damaged, verify
+from actors.checkpointer.verification import Damaged, verify
 from actors.inbox_watcher.filing import paper_name
 from runtime import OperatorError
 from runtime.disk import Disk

@@ -42,7 +42,8 @@ def _versions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def checkpointer(**settings: float) -> Child:
-    return Child("checkpointer", Checkpointer, settings=CheckpointerSettings(**settings))  # type: ignore[arg-type]
+    rarely = {"scrub_every_seconds": 3600.0, **settings}
+    return Child("checkpointer", Checkpointer, settings=CheckpointerSettings(**rarely))  # type: ignore[arg-type]
 
 
 def leave(stage: Stage, step: int) -> str:

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from actors.checkpointer import store as store_module
 from actors.checkpointer.head import HEAD_PATH, Head, Kept, Manifest, decode, encode, sealed
-from actors.checkpointer.store import Damaged, Opened, Store, verify
+from actors.checkpointer.store import Opened, Store
+from actors.checkpointer.verification import Damaged, verify
 from messages import LearningState
 from runtime import durable
 from runtime.errors import OperatorError
@@ -172,8 +173,8 @@ def test_d5_a_disk_that_refuses_at_every_operation(name: str) -> None:
             either(disk, allowed)
             # And it goes on: the next commit is as good as any.
             store = opened(disk)
-            commit(store, 7)
-            assert weights(disk, store) == b"weights 0007"
+            commit(store, 97)
+            assert weights(disk, store) == b"weights 0097"
     assert refused >= 8
 
 
@@ -436,7 +437,7 @@ def _rewritten(disk: SimDisk, schema: int) -> None:
             manifest.files["trainer_state.json"], size=len(raw_state), digest=durable.digest_of_bytes(raw_state)
         ),
     }
-    raw = encode(replace(manifest, schema=schema, files=entries))
+    raw = sealed(replace(manifest, schema=schema, files=entries))
     disk.person_put(f"{NEWEST}/MANIFEST.json", raw)
     kept = tuple(
         replace(one, manifest=durable.digest_of_bytes(raw)) if one.generation == 4 else one for one in head.kept

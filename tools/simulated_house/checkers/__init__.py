@@ -25,6 +25,7 @@ from tools.simulated_house.checkers.retention import (
     WhatHeadNamesIsLeftAlone,
     WhatMayBeGoneBackToIsKept,
 )
+from tools.simulated_house.checkers.rot import DamageIsToldAndHealed
 from tools.simulated_house.checkers.status import StatusIsTrue
 from tools.simulated_house.checkers.stopping import WhatWasLearntIsCommittedAtAStop
 from tools.simulated_house.checkers.writers import OneWriterPerFile
@@ -39,7 +40,7 @@ LATEST = ("TrainingProgress", "DiskMeasured", "InboxSurveyed")
 def house_checkers(evidence: Evidence, limits: Limits) -> Sequence[Checker]:
     """Fresh checkers for one universe."""
     return (
-        HeadAlwaysLoads(),
+        HeadAlwaysLoads(evidence),
         MergedModelsAreHealed(),
         LedgerOnlyGrows(),
         OneNightADate(),
@@ -51,8 +52,8 @@ def house_checkers(evidence: Evidence, limits: Limits) -> Sequence[Checker]:
         OneWriterPerFile(),
         StatusIsTrue(evidence),
         NoLeftovers(),
-        WhatMayBeGoneBackToIsKept(limits),
-        SnapshotsAreSound(limits),
+        WhatMayBeGoneBackToIsKept(limits, evidence),
+        SnapshotsAreSound(limits, evidence),
         CurrentModelIsInForce(),
         WhatHeadNamesIsLeftAlone(),
         TheInboxIsTheQueue(limits),
@@ -60,6 +61,7 @@ def house_checkers(evidence: Evidence, limits: Limits) -> Sequence[Checker]:
         WhatWasLearntIsCommittedAtAStop(evidence),
         APauseHolds(evidence),
         NightsComeWhenTheyAreOwed(evidence),
+        DamageIsToldAndHealed(evidence),
         EachEventIsWrittenOnce(),
         DeliveriesKeepTheirOrder(latest=LATEST),
         NoMessageVanishes(latest=LATEST),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import msgspec
+
 from actors.checkpointer.head import HEAD_PATH, Head, decode
 from runtime.disk import DiskPort
 from tools.simulated_house.engine import Weights
@@ -16,6 +18,14 @@ from tools.simulated_house.people import Deed, Plan
 
 PLACES = ("inbox", "state/batches", "trained", "rejected", "failed")
 """Where a dropped file may be."""
+
+
+class Rotten(msgspec.Struct):
+    """A folder in which a bit has turned: which of that name it was, how many strikes there had been, was it told?"""
+
+    inode: int
+    strikes: int
+    told: bool = False
 
 
 class Evidence:
@@ -32,6 +42,7 @@ class Evidence:
         jumped: was a clock ever set?
         generation, ledger: the newest announced as committed.
         learnt: batches that ended, in the order in which commits first told of it.
+        rotten: folders in which a bit has turned; ``night_lost``: one of them was a night that could be gone back to.
         in_training: the batch that was announced as begun and not yet as ended; ``""`` if there is none.
     """
 
@@ -52,6 +63,8 @@ class Evidence:
         self.paused_at: float | None = None
         self.jumped = False
         self.in_training = ""
+        self.rotten: dict[str, Rotten] = {}
+        self.night_lost = False
         self.counts: Counter[str] = Counter()
 
 

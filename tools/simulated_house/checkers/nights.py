@@ -7,6 +7,7 @@ from datetime import datetime, time, timedelta
 from actors.checkpointer.head import TRAINER_STATE, Head, decode_state
 from runtime.simulation.trial import Moment, Trial, Violation
 from tools.simulated_house.checkers.evidence import Evidence, read_head
+from tools.simulated_house.checkers.rot import is_rotten
 
 HOUR = time(3)
 OWED_SECONDS = 4 * 3600.0
@@ -35,6 +36,8 @@ class NightsComeWhenTheyAreOwed:
                 self._check_hour(trial, head)
             self._nights = len(head.ledger)
             return
+        if is_rotten(trial.disk, self._evidence, head.generation_path):
+            return  # until it is committed anew
         state = decode_state(trial.disk.read(f"{head.generation_path}/{TRAINER_STATE}"), TRAINER_STATE)
         had = {delta.due_date for delta in head.deltas_in_force()}
         waits = self._evidence.paused or bool(self._evidence.uploading) or not _owed(now, state.learning_since, had)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from actors.checkpointer.head import SNAPSHOTS, Head
-from actors.checkpointer.store import Damaged, verify
+from actors.checkpointer.verification import Damaged, verify
 from runtime import durable
 from runtime.simulation.trial import Moment, Trial, Violation
-from tools.simulated_house.checkers.evidence import read_head
+from tools.simulated_house.checkers.evidence import Evidence, read_head
+from tools.simulated_house.checkers.rot import is_rotten
 
 BATCHES = "state/batches"
 RETRIED_SECONDS = 3700.0
@@ -30,14 +31,16 @@ class WhatMayBeGoneBackToIsKept:
     promise = "what may be gone back to is kept, and no more"
     when: tuple[Moment, ...] = ("commit", "end")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, evidence: Evidence) -> None:
         self._limits = limits
+        self._evidence = evidence
 
     def check(self, trial: Trial) -> None:
         head = read_head(trial.disk)
         if head is None:
             return
-        self._check_nights(head)
+        if not self._evidence.night_lost:
+            self._check_nights(head)
         # The one that was in force before a commit stays as well.
         most = self._limits.generations + 2 * self._limits.nights + 1 + sum(kept.pinned for kept in head.kept)
         if len(head.kept) > most:
@@ -60,8 +63,9 @@ class SnapshotsAreSound:
     promise = "snapshots are sound"
     when: tuple[Moment, ...] = ("quiet", "stop", "end")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, evidence: Evidence) -> None:
         self._limits = limits
+        self._evidence = evidence
         self._sound: set[tuple[str, int]] = set()
 
     def check(self, trial: Trial) -> None:
@@ -71,6 +75,8 @@ class SnapshotsAreSound:
         names = [name for name in disk.listdir(SNAPSHOTS) if not durable.is_leftover(name)]
         for name in names:
             found = disk.stat(f"{SNAPSHOTS}/{name}")
+            if is_rotten(disk, self._evidence, f"{SNAPSHOTS}/{name}"):
+                continue  # until it is found
             if found is None or (name, found.inode) in self._sound:
                 continue
             try:

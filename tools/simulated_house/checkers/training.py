@@ -9,6 +9,7 @@ from messages import (
     BatchFiled,
     BatchStarted,
     BatchTrained,
+    DamageFound,
     GenerationCommitted,
     NightCommitted,
     TrainerReady,
@@ -44,6 +45,12 @@ class Witness(Actor):
         evidence.generation = max(evidence.generation, done.generation)
         evidence.ledger = (*evidence.ledger, done.night)
         evidence.counts["nights"] += 1
+
+    @on
+    async def damaged(self, found: DamageFound) -> None:
+        """Whatever has turned on the disk."""
+        if found.what in self._evidence.rotten:
+            self._evidence.rotten[found.what].told = True
 
     @on
     async def loaded(self, ready: TrainerReady) -> None:
