@@ -964,7 +964,7 @@ MUTATIONS = (
     Mutation(
         "space is granted that is not there",
         "A batch is begun that the disk cannot hold.",
-        (Edit("actors.disk_guard:DiskGuard.grant", "if missing > 0:", "if False:"),),
+        (Edit("actors.disk_guard.actor:DiskGuard.grant", "if missing > 0:", "if False:"),),
         blind="A checker that no batch begins with less free than the reserve and its forecast.",
         within=40,
     ),

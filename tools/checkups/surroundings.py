@@ -11,7 +11,7 @@ from pathlib import Path
 
 from actors.checkpointer.store import library_versions
 from actors.consolidator.actor import ConsolidatorSettings, last_due
-from actors.disk_guard import DiskGuardSettings
+from actors.disk_guard.actor import DiskGuardSettings
 from actors.trainer.base_model import base_folder, checked_folder, fingerprint
 from actors.trainer.engine import EngineError
 from actors.trainer.settings import TrainerSettings
