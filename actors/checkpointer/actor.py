@@ -4,7 +4,7 @@ A commit is one I/O job, so nothing can come between its steps. A disk that refu
 crash: the generation before is still in force and the snapshot waits in the cloakroom. Where it refuses for want of
 space, the reserve is released and retention runs, and the commit is tried once more in their room. The reserve is
 renewed when the DiskGuard grants it: at the start, when there is room again, and by the clock, but then not before a
-commit needed none of it.
+commit needed none of it, or an hour has passed: it is never made and released in turn.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ from runtime.errors import EXIT_DISK
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 T = TypeVar("T")
 ASK_SECONDS = 30.0
+RENEWED_AFTER_SECONDS = 3600.0
+"""A file system that calls itself free and refuses (a quota, a lack of inodes) is not asked for a reserve before."""
 
 
 class CheckpointerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +76,7 @@ class Checkpointer(Actor):
             keep_nights=self.settings.keep_nights,
         )
         self._reserve = Reserve(self.disk, self.settings.reserve_bytes)
-        self._committed_without_help = True
+        self._released_at: float | None = None
         await self._open()
         await self._renew_reserve()
 
@@ -165,7 +167,7 @@ class Checkpointer(Actor):
     async def retry_deletes(self) -> None:
         """What would not be deleted may go now; and what the reserve was released for may be over."""
         await self._prune()
-        if self._committed_without_help:
+        if self._released_at is None or self.clock.monotonic() - self._released_at >= RENEWED_AFTER_SECONDS:
             await self._renew_reserve()
 
     # Room for HEAD and status.
@@ -194,12 +196,12 @@ class Checkpointer(Actor):
             if not released and not pruned:
                 raise
             return await self.blocking(job)
-        self._committed_without_help = True
+        self._released_at = None
         return done
 
     async def _release_reserve(self, why: str) -> bool:
         """Are its bytes free now?"""
-        self._committed_without_help = False
+        self._released_at = self.clock.monotonic()
         try:
             size_bytes = await self.blocking(self._reserve.release)
         except OSError:

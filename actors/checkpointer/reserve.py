@@ -1,8 +1,8 @@
 """``state/RESERVE``: bytes that are taken up in good times and given back on a full disk, for HEAD and status.
 
 Guarantees: what has the reserve's name takes up its whole size, on file systems too that compress or leave holes, for
-its bytes are blake3's output without end; a half-made one has a hidden name, which start-up sweeps. Made and released by
-its owner alone, the Checkpointer. Nothing is ever read back from it: a damaged reserve is as good as a sound one.
+its bytes are blake3's output without end; a half-made one has a hidden name, which start-up sweeps. Its owner alone,
+the Checkpointer, makes and releases it. Nothing is ever read back: a damaged reserve is as good as a sound one.
 """
 
 from __future__ import annotations

@@ -31,7 +31,6 @@ from runtime.simulation.disk import SimDisk
 from tests.actors.stage import Stage
 
 MINIMUM = 1000
-RECOVERED = 1250
 RESERVE = "state/RESERVE"
 
 
@@ -50,15 +49,13 @@ def a_disk(capacity: int, folders: Mapping[str, int] | None = None) -> SimDisk:
 def stage_of(
     disk: SimDisk,
     *,
-    keeps: Keeps = Keeps(1, 0),
     reserve_bytes: int = 0,
     base_bytes: int = 0,
-    recovered: int | None = None,
 ) -> Stage:
-    settings = DiskGuardSettings(free_bytes_min=MINIMUM, free_bytes_recovered=recovered, measure_every_seconds=30)
+    settings = DiskGuardSettings(free_bytes_min=MINIMUM, measure_every_seconds=30)
 
     def make() -> DiskGuard:
-        return DiskGuard(keeps, reserve_bytes=reserve_bytes, base_bytes=lambda: base_bytes)
+        return DiskGuard(Keeps(1, 0), reserve_bytes=reserve_bytes, base_bytes=lambda: base_bytes)
 
     return Stage(Child("disk_guard", DiskGuard, make=make, settings=settings), disk=disk)
 

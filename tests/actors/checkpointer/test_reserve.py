@@ -174,6 +174,11 @@ def test_d3_a_disk_that_refuses_for_another_moment_gets_its_reserve_back_by_the_
         refuses = False
         await committed(stage, 2)
         await stage.hears(ReserveMade, 2, within=301)
+        refuses = True
+        await commit(stage, 3)
+        await stage.hears(ReserveReleased, 2)
+        await stage.hears(ReserveMade, 3, within=4000)
+        assert stage.count(GenerationCommitted) == 1, "an hour later, though nothing was committed meanwhile"
 
     stage.play(act)
 

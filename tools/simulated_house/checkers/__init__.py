@@ -16,6 +16,7 @@ from tools.simulated_house.checkers.ledger import AnnouncedIsDurable, LedgerOnly
 from tools.simulated_house.checkers.leftovers import NoLeftovers
 from tools.simulated_house.checkers.nights import NightsComeWhenTheyAreOwed
 from tools.simulated_house.checkers.pauses import APauseHolds
+from tools.simulated_house.checkers.reserve import Space, TheReserveIsForAFullDisk
 from tools.simulated_house.checkers.retention import (
     CurrentModelIsInForce,
     Limits,
@@ -35,7 +36,7 @@ LATEST = ("TrainingProgress", "DiskMeasured", "InboxSurveyed")
 """Of these a newer one takes the place of one that waits."""
 
 
-def house_checkers(evidence: Evidence, limits: Limits) -> Sequence[Checker]:
+def house_checkers(evidence: Evidence, limits: Limits, space: Space) -> Sequence[Checker]:
     """Fresh checkers for one universe."""
     return (
         HeadAlwaysLoads(),
@@ -58,6 +59,7 @@ def house_checkers(evidence: Evidence, limits: Limits) -> Sequence[Checker]:
         WhatWasLearntIsCommittedAtAStop(evidence),
         APauseHolds(evidence),
         NightsComeWhenTheyAreOwed(evidence),
+        TheReserveIsForAFullDisk(space),
         EachEventIsWrittenOnce(),
         DeliveriesKeepTheirOrder(latest=LATEST),
         NoMessageVanishes(latest=LATEST),
