@@ -42,6 +42,7 @@ class Reserve:
             OSError: the disk refused; nothing is left but what ``durable.sweep`` takes.
         """
         if self.fits():
+            self._sync()
             return 0
         self.release()
         if self._size_bytes:
@@ -62,4 +63,10 @@ class Reserve:
         size_bytes = self.lies()
         if size_bytes:
             durable.remove(self._disk, RESERVE)
+        else:
+            self._sync()
         return size_bytes
+
+    def _sync(self) -> None:
+        """A try before may have failed at its last sync, after which a power cut takes back what shows."""
+        self._disk.fsync_dir(durable.parent_of(RESERVE))

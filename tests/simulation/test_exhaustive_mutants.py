@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from actors.checkpointer.head import Head, Kept
+from actors.checkpointer.reserve import RESERVE, Reserve
 from actors.checkpointer.store import Store
 from actors.inbox_watcher import filing
 from actors.inbox_watcher.survey import INBOX
@@ -255,6 +256,20 @@ def set_aside_by_copying_after_the_delete(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Store, "_set_aside", set_aside)
 
 
+def reserve_written_in_place(patch: pytest.MonkeyPatch) -> None:
+    def make(self: Reserve) -> int:
+        durable.remove(self._disk, RESERVE)
+        durable.write_new(self._disk, RESERVE, b"".join(self._pieces()))
+        self._sync()
+        return self.lies()
+
+    patch.setattr(Reserve, "make", make)
+
+
+def reserve_released_without_a_sync(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Reserve, "release", lambda self: self.lies() and self._disk.unlink(RESERVE))
+
+
 MUTANTS: tuple[tuple[Plant, str], ...] = (
     (no_fsync, "write_file: replace"),
     (no_fsync, "write_directory"),
@@ -281,6 +296,8 @@ MUTANTS: tuple[tuple[Plant, str], ...] = (
     (claim_announced_before_it_is_synced, "inbox: a claim"),
     (empty_claim_deleted_before_its_emptiness_is_synced, "inbox: filed as trained"),
     (number_given_before_it_is_noted, "inbox: a claim"),
+    (reserve_written_in_place, "reserve: made"),
+    (reserve_released_without_a_sync, "reserve: released"),
 )
 
 
