@@ -160,7 +160,8 @@ CONF: dict[str, Explanation] = {
 DISK: dict[str, Explanation] = {
     "NF-DISK-001": Explanation(
         "The disk is full",
-        "What is to be committed or merged does not fit, or would leave less than [disk_guard] free_bytes_min.",
+        "What is to be committed or merged does not fit, or would leave less than [disk_guard] free_bytes_min. "
+        "While it is that full, the reserve (state/RESERVE) is given back, so that status and HEAD can be written.",
         "The last committed generation is in force and whole; what was learnt since is held in memory and "
         "training waits.",
         "Free some space: the daemon goes on by itself. Keep fewer generations, snapshots or nights if it happens "

@@ -1,7 +1,8 @@
 """Every durable protocol, written once above the disk port. Synchronous: each runs as one job in an I/O worker.
 
 Guarantees, whatever the power does:
-    * ``write_file`` and ``write_directory``: the name shows the old content (or nothing) or the whole new one.
+    * ``write_file``, ``write_pieces`` and ``write_directory``: the name shows the old content (or nothing) or the whole
+      new one.
     * ``move_file``: the file is under its old or its new name, never under neither.
     * ``remove``: a folder is never seen half-deleted under its own name.
     * ``replace_directory``: the old folder is there until the new one is whole and durable beside it.
@@ -18,7 +19,7 @@ import contextlib
 import errno
 import hashlib
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import blake3
 
@@ -73,6 +74,23 @@ def write_file(disk: DiskPort, path: str, data: bytes) -> None:
         disk.unlink(temporary)
     try:
         write_new(disk, temporary, data)
+        disk.rename(temporary, path)
+    except OSError:
+        _discard(disk, temporary)
+        raise
+    disk.fsync_dir(parent_of(path))
+
+
+def write_pieces(disk: DiskPort, path: str, pieces: Iterable[Buffer]) -> None:
+    """``write_file`` for what need not be in memory at once."""
+    temporary = hidden(path, "tmp")
+    if disk.stat(temporary) is not None:
+        disk.unlink(temporary)
+    try:
+        with _writing(disk, temporary) as handle:
+            for piece in pieces:
+                disk.write(handle, piece)
+            disk.fsync(handle)
         disk.rename(temporary, path)
     except OSError:
         _discard(disk, temporary)

@@ -14,7 +14,8 @@ import msgspec
 from actors.checkpointer.actor import Checkpointer, CheckpointerSettings
 from actors.consolidator.actor import Consolidator, ConsolidatorSettings
 from actors.consolidator.merger import Merger
-from actors.disk_guard import DiskGuard, DiskGuardSettings
+from actors.disk_guard.actor import DiskGuard, DiskGuardSettings
+from actors.disk_guard.forecast import Keeps
 from actors.inbox_watcher.actor import InboxWatcher, InboxWatcherSettings
 from actors.status_reporter.actor import Console, SilentConsole, StatusReporter, StatusReporterSettings
 from actors.trainer.actor import Trainer
@@ -86,6 +87,7 @@ def house(config: Composed, parts: Parts, *, extra: tuple[Child, ...] = ()) -> B
         OperatorError: NF-RUN-001, NF-RUN-002, NF-CONF-001: a plug-in cannot be loaded, or cannot work here.
     """
     take = config.take
+    checkpoints = take("checkpointer", CheckpointerSettings)
     tree = Branch(
         "nightfold",
         (
@@ -97,11 +99,20 @@ def house(config: Composed, parts: Parts, *, extra: tuple[Child, ...] = ()) -> B
                 mailbox=MailboxSpec(4096, "dead_letter", (TrainingProgress, DiskMeasured, InboxSurveyed)),
                 stop_within=10.0,
             ),
-            Child("disk_guard", DiskGuard, settings=take("disk_guard", DiskGuardSettings)),
+            Child(
+                "disk_guard",
+                DiskGuard,
+                make=lambda: DiskGuard(
+                    Keeps(checkpoints.keep_generations, checkpoints.keep_nights),
+                    reserve_bytes=checkpoints.reserve_bytes,
+                    base_bytes=lambda: parts.merger().forecast_bytes(),
+                ),
+                settings=take("disk_guard", DiskGuardSettings),
+            ),
             Child(
                 "checkpointer",
                 Checkpointer,
-                settings=take("checkpointer", CheckpointerSettings),
+                settings=checkpoints,
                 on_crash=Retry(1),
                 # A commit over which it crashed is asked for again after a while, so its crashes come slowly.
                 period=900.0,

@@ -45,8 +45,7 @@ class _RecordedMerger:
         return next((said for said in self._cell().expected if said.type == kind), None)
 
     def forecast_bytes(self) -> int:
-        asked = self._next("SpaceNeeded")
-        return int(asked.value["need_bytes"]) if asked else 0
+        return 0  # only ever asked within a job, whose result is in the record
 
     async def merge(self, _request: MergeRequest) -> MergeDone | MergeRefused:
         if (proven := self._next("NightVerified")) is not None:

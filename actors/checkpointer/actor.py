@@ -1,17 +1,22 @@
 """The Checkpointer: the one writer of ``state/`` and ``snapshots/``. It commits what it is handed and says so.
 
 A commit is one I/O job, so nothing can come between its steps. A disk that refuses is news (``CommitFailed``), not a
-crash: the generation before is still in force and the snapshot waits in the cloakroom.
+crash: the generation before is still in force and the snapshot waits in the cloakroom. Where it refuses for want of
+space, the reserve is released and retention runs, and the commit is tried once more in their room. The reserve is
+renewed when the DiskGuard grants it: at the start, when there is room again, and by the clock, but then not before a
+commit needed none of it, or an hour has passed: it is never made and released in turn.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from actors.checkpointer.healing import Damage, Healer
+from actors.checkpointer.reserve import Reserve
 from actors.checkpointer.store import Opened, Store
 from actors.checkpointer.verification import Damaged
 from messages import (
@@ -21,6 +26,7 @@ from messages import (
     CommitNight,
     DamageFound,
     DamageHealed,
+    DiskRecovered,
     DiskRunningLow,
     GenerationCommitted,
     GenerationDamaged,
@@ -32,16 +38,24 @@ from messages import (
     NightCommitted,
     NightNotCommitted,
     NoOtherModel,
+    ReserveMade,
+    ReserveReleased,
     RetentionApplied,
     ScrubFinished,
     SnapshotKept,
+    SpaceGranted,
+    SpaceNeeded,
     StateInForce,
     StateWanted,
 )
-from runtime import Actor, OperatorError, every, on
+from runtime import Actor, AskFailed, OperatorError, every, on
 from runtime.errors import EXIT_DISK
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+T = TypeVar("T")
+ASK_SECONDS = 30.0
+RENEWED_AFTER_SECONDS = 3600.0
+"""A file system that calls itself free and refuses (a quota, a lack of inodes) is not asked for a reserve before."""
 
 
 class CheckpointerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +63,7 @@ class CheckpointerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
     What is in force or pinned never goes. Every ``scrub_every_seconds`` the scrub reads as much as
     ``scrub_bytes_per_second`` allows, until all was read; ``scrub_round_every_seconds`` after it began it begins anew.
+    ``reserve_bytes`` are taken up in good times and given back on a full disk; 0: none.
     """
 
     keep_generations: Annotated[int, msgspec.Meta(ge=2, le=10_000)] = 5
@@ -58,6 +73,7 @@ class CheckpointerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     scrub_every_seconds: Annotated[float, msgspec.Meta(ge=0.05, le=3600)] = 1.0
     scrub_bytes_per_second: Annotated[int, msgspec.Meta(ge=4096)] = 32_000_000
     scrub_round_every_seconds: Annotated[float, msgspec.Meta(ge=1)] = 86_400.0
+    reserve_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)] = 16 << 20
 
 
 class Checkpointer(Actor):
@@ -76,12 +92,15 @@ class Checkpointer(Actor):
         )
         self._healer = Healer(self.disk, self._store, round_every_seconds=self.settings.scrub_round_every_seconds)
         self._scrub_at = self.clock.monotonic()
+        self._reserve = Reserve(self.disk, self.settings.reserve_bytes)
+        self._released_at: float | None = None
         await self._open()
+        await self._renew_reserve()
 
     async def _open(self) -> None:
         self._newest: GenerationCommitted | None = None
         try:
-            opened = await self.blocking(self._store.open)
+            opened = await self._in_any_room(self._store.open)
         except OSError as error:
             if error.errno in (errno.EROFS, errno.ENOENT, errno.ENOTDIR):
                 raise OperatorError(
@@ -122,7 +141,7 @@ class Checkpointer(Actor):
         began = self.clock.monotonic()
         now = self.clock.now()
         try:
-            kept = await self.blocking(
+            kept = await self._in_any_room(
                 lambda: self._store.commit(files, request.state, request.why, now.isoformat(timespec="seconds"))
             )
         except OSError as error:
@@ -158,20 +177,79 @@ class Checkpointer(Actor):
                 await self.send(SnapshotKept(path=path, generation=generation))
         await self._prune()
 
-    async def _prune(self) -> None:
+    async def _prune(self) -> bool:
+        """Is anything gone?"""
         pruned = await self.blocking(self._store.prune)
         if pruned.deleted or pruned.stuck:
             await self.send(RetentionApplied(deleted=pruned.deleted, stuck=pruned.stuck))
+        return bool(pruned.deleted)
 
     @every("retry_deletes_every_seconds")
     async def retry_deletes(self) -> None:
-        """What would not be deleted may go now."""
+        """What would not be deleted may go now; and what the reserve was released for may be over."""
         await self._prune()
+        if self._released_at is None or self.clock.monotonic() - self._released_at >= RENEWED_AFTER_SECONDS:
+            await self._renew_reserve()
+
+    # Room for HEAD and status.
 
     @on(control=True)
     async def make_room(self, _: DiskRunningLow) -> None:
-        """Retention now instead of at the next commit."""
+        """The reserve and retention now, instead of at the next commit."""
+        await self._release_reserve("the disk is running low")
         await self._prune()
+
+    @on
+    async def room_again(self, _: DiskRecovered) -> None:
+        """Room for the next time, too."""
+        await self._renew_reserve()
+
+    async def _in_any_room(self, job: Callable[[], T]) -> T:
+        """Do it; if the disk is full, once more in the room of the reserve and of what retention takes."""
+        try:
+            done = await self.blocking(job)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            released = await self._release_reserve(error.strerror or str(error))
+            # Before start-up has read HEAD, retention knows nothing of what is kept.
+            pruned = self._store.head is not None and await self._prune()
+            if not released and not pruned:
+                raise
+            return await self.blocking(job)
+        self._released_at = None
+        return done
+
+    async def _release_reserve(self, why: str) -> bool:
+        """Are its bytes free now?"""
+        self._released_at = self.clock.monotonic()
+        try:
+            size_bytes = await self.blocking(self._reserve.release)
+        except OSError:
+            return False  # a disk that refuses even this has other trouble, which is told by whoever meets it
+        if size_bytes:
+            await self.send(ReserveReleased(size_bytes=size_bytes, why=why))
+        return size_bytes > 0
+
+    async def _renew_reserve(self) -> None:
+        """Make it unless it lies there, if there is room for it and for the upper mark; tried again by the clock."""
+        if await self.blocking(self._reserve.fits) or not await self._is_granted():
+            return
+        try:
+            size_bytes = await self.blocking(self._reserve.make)
+        except OSError:
+            return
+        if size_bytes:
+            await self.send(ReserveMade(size_bytes=size_bytes))
+
+    async def _is_granted(self) -> bool:
+        if self.settings.reserve_bytes == 0:
+            return True  # what lies there is of an earlier config, and goes
+        try:
+            answer = await self.ask(SpaceNeeded(purpose="reserve"), timeout=ASK_SECONDS)
+        except AskFailed:
+            return False
+        return isinstance(answer, SpaceGranted)
 
     @every("scrub_every_seconds")
     async def scrub(self) -> None:
@@ -257,7 +335,7 @@ class Checkpointer(Actor):
             return NightNotCommitted(why=f"{damage[0].why}, while the merge read it; it is made anew")
         now = self.clock.now()
         try:
-            kept = await self.blocking(
+            kept = await self._in_any_room(
                 lambda: self._store.commit_night(
                     files,
                     request.state,

@@ -228,9 +228,7 @@ class Consolidator(ModelCare):
         if force.state.global_step != yielded.global_step or force.state.adapter_step == 0:
             await self._refuse(night, "NF-MERGE-040", "what is committed is not what the Trainer holds")
             return False
-        space = await self.ask(
-            SpaceNeeded(purpose="night", need_bytes=self._merger.forecast_bytes()), timeout=ASK_SECONDS
-        )
+        space = await self.ask(SpaceNeeded(purpose="night"), timeout=ASK_SECONDS)
         if not isinstance(space, SpaceGranted):
             await self._refuse(night, "NF-DISK-001", f"{space.missing_bytes} bytes more must be free for the merge")
             return False

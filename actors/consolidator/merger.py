@@ -52,4 +52,4 @@ class Merger(Protocol):
         """Merge and verify."""
 
     def forecast_bytes(self) -> int:
-        """About how many bytes a merge will write."""
+        """About how many bytes a merge will write. For the DiskGuard, which forecasts the whole night."""

@@ -90,7 +90,7 @@ def notice_of(message: Message) -> Notice | None:
         case DamageFound():
             words = f"{message.what}: {message.why}. In its place: {message.instead}."
             return Notice("damage", f"damage in {message.what}", _with_code(words, "NF-STATE-006"))
-        case DiskRunningLow():
+        case DiskRunningLow(again=0):
             words = f"{_size(message.free_bytes)} free, {_size(message.free_bytes_min)} must be. Training waits."
             return Notice("disk_low", "the disk is nearly full", _with_code(words, "NF-DISK-001"))
         case DiskRecovered():

@@ -54,6 +54,8 @@ from messages import (
     NightVerified,
     PluginNoted,
     RecordTrace,
+    ReserveMade,
+    ReserveReleased,
     RetentionApplied,
     ScrubFinished,
     SnapshotKept,
@@ -210,6 +212,8 @@ class StatusReporter(Actor):
         | NightStarted
         | NightVerified
         | PluginNoted
+        | ReserveMade
+        | ReserveReleased
         | RetentionApplied
         | ScrubFinished
         | SnapshotKept
@@ -294,7 +298,8 @@ class StatusReporter(Actor):
         try:
             await self.blocking(lambda: self._write_files(page, actors, events))
             self._events.clear()
-            if self._recording:
+            # The rest of a full disk is for the status itself.
+            if self._recording and not self._folder.page.disk.low:
                 await self._write_trace()
         except OSError:
             return

@@ -32,6 +32,8 @@ from messages import (
     NightStarted,
     NightVerified,
     PluginNoted,
+    ReserveMade,
+    ReserveReleased,
     RetentionApplied,
     ScrubFinished,
     SnapshotKept,
@@ -66,6 +68,7 @@ def line_for(message: Message) -> str | None:
         _of_batches(message)
         or _of_learning(message)
         or _of_nights(message)
+        or _of_space(message)
         or _of_trouble(message)
         or _of_upkeep(message)
     )
@@ -169,6 +172,20 @@ def _of_nights(message: Message) -> str | None:
     return None
 
 
+def _of_space(message: Message) -> str | None:
+    match message:
+        case DiskRunningLow(again=0):
+            return f"disk       only {message.free_bytes} bytes free, {message.free_bytes_min} wanted"
+        case DiskRecovered():
+            return f"disk       {message.free_bytes} bytes free again"
+        case ReserveMade():
+            return f"reserve    {message.size_bytes} bytes are set aside for a full disk"
+        case ReserveReleased():
+            size = message.size_bytes
+            return f"reserve    {size} bytes released, so that status and HEAD can be written: {message.why}"
+    return None
+
+
 def _of_trouble(message: Message) -> str | None:
     match message:
         case CommitFailed():
@@ -177,10 +194,6 @@ def _of_trouble(message: Message) -> str | None:
             return f"swept      {len(message.removed)} leftovers removed, {len(message.set_aside)} set aside"
         case RetentionApplied() if message.stuck:
             return f"stuck      could not delete {', '.join(message.stuck)}; tried again later"
-        case DiskRunningLow():
-            return f"disk       only {message.free_bytes} bytes free, {message.free_bytes_min} wanted"
-        case DiskRecovered():
-            return f"disk       {message.free_bytes} bytes free again"
         case ActorCrashed():
             last_line = message.why.strip().rsplit("\n", 1)[-1]
             return (

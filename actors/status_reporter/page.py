@@ -63,11 +63,15 @@ class BatchLine(msgspec.Struct):
 
 
 class DiskLine(msgspec.Struct):
-    """Space on the home's file system."""
+    """Space on the home's file system; the fields are those of ``DiskMeasured``."""
 
     free_bytes: int = 0
     needed_bytes: int = 0
     ok: bool = True
+    batch_bytes: int = 0
+    night_bytes: int = 0
+    reserve_bytes: int = 0
+    low: bool = False
 
 
 class ErrorLine(msgspec.Struct):
@@ -213,6 +217,7 @@ class Folder:
                 self._paused = True
             case TrainingResumed():
                 self._paused = False
+                self._waits = ""
             case TrainingIdle():
                 self._waits = ""
                 page.batch = None  # one that was in training and was dropped has no other end
@@ -223,7 +228,7 @@ class Folder:
             case ModelHealed() | ModelGivenUp():
                 self._waits = ""
             case DiskMeasured():
-                page.disk = DiskLine(message.free_bytes, message.needed_bytes, message.ok)
+                page.disk = DiskLine(**{name: getattr(message, name) for name in DiskLine.__struct_fields__})
 
     def _fold_nights(self, message: Message) -> None:
         page = self.page

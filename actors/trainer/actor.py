@@ -39,6 +39,7 @@ from messages import (
     CommitFinally,
     CommitGeneration,
     DiskRecovered,
+    DiskRunningLow,
     EngineLoaded,
     EngineStumbled,
     GenerationCommitted,
@@ -128,6 +129,7 @@ class Trainer(Actor):
         self._load_attempts = 0
         self._new_home = False
         self._paused = False
+        self._low = False
         self._told = ""
         self._night = ""
         self._begun: LearningState | None = None
@@ -169,6 +171,8 @@ class Trainer(Actor):
             return  # the disk must take this one before anything else is learnt
         elif self._paused:
             await self._hold()
+        elif self._low and self._current is not None:
+            await self._wait_for_room(self._current)
         elif self._current is not None:
             self._go_on(self._current)
         else:
@@ -197,6 +201,26 @@ class Trainer(Actor):
         elif self._told != "paused":
             self._told = "paused"
             await self.send(TrainingPaused(global_step=self._state.global_step))
+
+    async def _wait_for_room(self, current: BatchAccepted) -> None:
+        """The disk ran low: commit what is learnt, and learn on only once there is room for a whole batch."""
+        if self._commits:
+            return
+        if self._changes != self._committed_changes:
+            self._start(lambda: self._jobs.snapshot(self._state))
+        elif await self._has_room(current.name):
+            self._low = False
+            if self._told:
+                self._told = ""
+                await self.send(TrainingResumed())
+            self._go_on(current)
+
+    async def _has_room(self, name: str) -> bool:
+        answer = await self.ask(SpaceNeeded(purpose="batch"), timeout=ASK_SECONDS)
+        if isinstance(answer, SpaceGranted):
+            return True
+        await self._wait(name, "free disk space", answer.missing_bytes)
+        return False
 
     def _go_on(self, accepted: BatchAccepted) -> None:
         if not self._opened:
@@ -232,9 +256,7 @@ class Trainer(Actor):
                 self._told = "idle"
                 await self.send(TrainingIdle(global_step=self._state.global_step))
             return
-        answer = await self.ask(SpaceNeeded(purpose="batch"), timeout=ASK_SECONDS)
-        if not isinstance(answer, SpaceGranted):
-            await self._wait(accepted.name, "free disk space", answer.missing_bytes)
+        if not await self._has_room(accepted.name):
             return
         self._told = ""
         self._current = self._queue.pop(accepted.batch)
@@ -495,6 +517,8 @@ class Trainer(Actor):
             return "in place of a damaged one"
         if self._paused:
             return "pause"
+        if self._low and self._current is not None:
+            return "disk low"
         if taken.taken:
             return "interval"
         return "first" if self._new_home else "batch dropped"
@@ -576,6 +600,13 @@ class Trainer(Actor):
         if self._commits and (self._commit_refused or overdue):
             self._commit_asked_at = self.clock.monotonic()
             await self.send(self._commits[0].request)
+        await self._advance()
+
+    @on(control=True)
+    async def disk_low(self, _: DiskRunningLow) -> None:
+        """Hold at a good commit while there is room for one."""
+        self._low = True
+        self.device.interrupt()
         await self._advance()
 
     @on

@@ -164,7 +164,7 @@ class SeededWeather:
     def hours(self) -> Sequence[Strike]:
         found: list[Strike] = []
         for kind, a_day, hows, longest in (
-            ("disk_full", self._climate.disk_full, ("0", "600", "6000"), 6 * 3600.0),
+            ("disk_full", self._climate.disk_full, ("0", "600", "6000", "300000"), 6 * 3600.0),
             ("slow_disk", self._climate.slow_disk, ("1", "5", "30"), 3600.0),
         ):
             chance, rate = self._stream(kind), a_day * self.levels[kind] / DAY

@@ -44,9 +44,9 @@ Cursor: batch name path digest examples step steps epochs first_global_step loss
     tokens_masked tokens_cut seconds checkpoints checkpoint_seconds steps_skipped resumed warnings
 DamageFound: what why instead
 Delta: night path digest due_date global_step generation
-DiskMeasured: free_bytes needed_bytes ok
+DiskMeasured: free_bytes needed_bytes ok batch_bytes night_bytes reserve_bytes low
 DiskRecovered: free_bytes
-DiskRunningLow: free_bytes free_bytes_min
+DiskRunningLow: free_bytes free_bytes_min again
 EngineLoaded: state generation device dtype model parameters trainable
 EngineStumbled: code why transient traceback
 FileWithdrawn: name
@@ -89,10 +89,12 @@ Receipt: batch name digest examples epochs steps first_global_step last_global_s
     steps_skipped resumed when warnings line_errors line_error_count
 RecordTrace: on
 Report: batch name trouble errors error_count good_lines steps_kept when notes
+ReserveMade: size_bytes
+ReserveReleased: size_bytes why
 ResumeTraining:
 RetentionApplied: deleted stuck
 SnapshotKept: path generation
-SpaceGranted: free_bytes
+SpaceGranted: free_bytes needed_bytes
 SpaceNeeded: purpose need_bytes
 SpaceRefused: free_bytes needed_bytes missing_bytes
 StateInForce: generation path state ledger model_path models_needed model_digest

@@ -76,6 +76,7 @@ CALM = {
     **dict.fromkeys(("cut", "io", "io_aimed", "crash", "crash_aimed", "job", "device", "disk_full", "slow_disk"), 0.0),
     "others": {"engine": 0.0, "merge": 0.0},
 }
+FULL_FOR_HOURS = {**CALM, "disk_full": 4.0}
 KILL_STORM = {
     "cut": 100.0,
     "kill": 0.6,
@@ -1033,9 +1034,37 @@ MUTATIONS = (
     Mutation(
         "space is granted that is not there",
         "A batch is begun that the disk cannot hold.",
-        (Edit("actors.disk_guard:DiskGuard.grant", "if missing > 0:", "if False:"),),
+        (Edit("actors.disk_guard.actor:DiskGuard.grant", "if missing > 0:", "if False:"),),
         blind="A checker that no batch begins with less free than the reserve and its forecast.",
         within=40,
+    ),
+    Mutation(
+        "the reserve is never released",
+        "On a full disk neither HEAD nor status can be written, beside megabytes that were kept for them.",
+        (
+            Edit(
+                "actors.checkpointer.actor:Checkpointer._release_reserve",
+                "size_bytes = await self.blocking(self._reserve.release)",
+                "size_bytes = 0",
+            ),
+        ),
+        within=40,
+        days=1.0,
+        climate=FULL_FOR_HOURS,
+    ),
+    Mutation(
+        "the reserve is made while the disk is low",
+        "What was released for status and HEAD is taken up again at once, and released, and taken up.",
+        (
+            Edit(
+                "actors.checkpointer.actor:Checkpointer._is_granted",
+                "isinstance(answer, SpaceGranted)",
+                "answer is not None",
+            ),
+        ),
+        within=40,
+        days=1.0,
+        climate=FULL_FOR_HOURS,
     ),
     Mutation(
         "no night is ever owed",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from actors.checkpointer.head import Head, Kept
+from actors.checkpointer.reserve import RESERVE, Reserve
 from actors.checkpointer.store import Store
 from actors.inbox_watcher import filing
 from actors.inbox_watcher.survey import INBOX
@@ -276,6 +277,20 @@ def old_folder_goes_before_the_whole_one_is_synced(patch: pytest.MonkeyPatch) ->
     patch.setattr(durable, "finish_replacing", finish_replacing)
 
 
+def reserve_written_in_place(patch: pytest.MonkeyPatch) -> None:
+    def make(self: Reserve) -> int:
+        durable.remove(self._disk, RESERVE)
+        durable.write_new(self._disk, RESERVE, b"".join(self._pieces()))
+        self._sync()
+        return self.lies()
+
+    patch.setattr(Reserve, "make", make)
+
+
+def reserve_released_without_a_sync(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Reserve, "release", lambda self: self.lies() and self._disk.unlink(RESERVE))
+
+
 MUTANTS: tuple[tuple[Plant, str], ...] = (
     (no_fsync, "write_file: replace"),
     (no_fsync, "write_directory"),
@@ -305,6 +320,8 @@ MUTANTS: tuple[tuple[Plant, str], ...] = (
     (healed_model_takes_its_place_before_it_is_whole_beside_it, "replace_directory"),
     (healed_model_takes_its_place_before_it_is_whole_beside_it, "night: a damaged model in force is made anew"),
     (old_folder_goes_before_the_whole_one_is_synced, "replace_directory"),
+    (reserve_written_in_place, "reserve: made"),
+    (reserve_released_without_a_sync, "reserve: released"),
 )
 
 

@@ -29,6 +29,7 @@ checkpoint_every_steps = 3
 scan_every_seconds = 5.0
 [checkpointer]
 keep_generations = 4
+reserve_bytes = 8192
 [consolidator]
 look_every_seconds = 30.0
 [disk_guard]

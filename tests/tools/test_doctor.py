@@ -125,6 +125,8 @@ def test_what_is_broken_is_found_and_makes_it_unhealthy(lived_in: Path, what: st
 ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a stale .stop": (lambda home: (home / ".stop").touch(), "notes"),
     "paused": (lambda home: (home / ".pause").touch(), "notes"),
+    "a spent reserve": (lambda home: (home / "state/RESERVE").unlink(), "reserve"),
+    "a reserve of another size": (lambda home: (home / "state/RESERVE").write_bytes(b"1"), "reserve"),
     "a leftover": (lambda home: (home / "state/.abc.tmp").touch(), "leftovers"),
     "a generation that HEAD does not reach": (lambda home: (home / "state/generations/000099").mkdir(), "unreached"),
     "set aside": (lambda home: (home / "state/set_aside/generations-000001").mkdir(parents=True), "set aside"),

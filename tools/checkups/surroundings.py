@@ -9,9 +9,12 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from actors.checkpointer.actor import CheckpointerSettings
+from actors.checkpointer.head import HEAD_PATH
+from actors.checkpointer.reserve import RESERVE
 from actors.checkpointer.store import library_versions
 from actors.consolidator.actor import ConsolidatorSettings, last_due
-from actors.disk_guard import DiskGuardSettings
+from actors.disk_guard.actor import DiskGuardSettings
 from actors.trainer.base_model import base_folder, checked_folder, fingerprint
 from actors.trainer.engine import EngineError
 from actors.trainer.settings import TrainerSettings
@@ -77,10 +80,26 @@ def space(home: Path, config: Composed) -> Findings:
         yield error("space", words, "free some space, or training waits", "NF-DISK-001")
     else:
         yield ok("space", f"{size(free)} free, {size(minimum)} are held back")
+    yield from _reserve(home, config)
     room = os.statvfs(home)
     if room.f_files and room.f_favail < INODES_MIN:
         words = f"only {room.f_favail} more files can be made on this file system"
         yield warning("space", words, "remove many small files; free bytes do not help", "NF-DISK-001")
+
+
+def _reserve(home: Path, config: Composed) -> Findings:
+    """Is what is set aside for a full disk still there? Before the first start nothing is."""
+    wanted = config.take("checkpointer", CheckpointerSettings).reserve_bytes
+    found = Disk(home).stat(RESERVE)
+    lies = found.size if found is not None else 0
+    if lies == wanted or not (home / HEAD_PATH).exists():
+        return
+    if lies == 0:
+        words = f"the reserve ({RESERVE}, {size(wanted)}) is spent: the next full disk may leave no room for status"
+        yield warning("reserve", words, "make room: a running daemon, or the next start, makes it again", "NF-DISK-001")
+    else:
+        words = f"the reserve holds {size(lies)} and is to hold {size(wanted)}"
+        yield warning("reserve", words, "nothing: the next start makes it so")
 
 
 def file_system(home: Path) -> Findings:

@@ -33,6 +33,7 @@ model = {model}
 # keep_generations = 5
 # keep_snapshots = 7               # daily
 # keep_nights = 2
+# reserve_bytes = 16777216         # given back on a full disk; 0: none
 
 [consolidator]
 # at = 03:00:00                    # local time of the night
@@ -40,6 +41,7 @@ model = {model}
 
 [disk_guard]
 # free_bytes_min = 268435456       # never granted away
+# free_bytes_recovered = 335544320 # from here on there is room again
 
 [status_reporter]
 # trace_on_disk = true

@@ -153,6 +153,8 @@ def _disk(disk: dict[str, Any] | None) -> str:
     words = f"{_size(disk['free_bytes'])} free"
     if disk.get("needed_bytes"):
         words += f", needs {_size(disk['needed_bytes'])} for what comes next"
+    if disk.get("low"):
+        return words + "  ! running low: training holds until there is room"
     return words if disk.get("ok", True) else words + "  ! not enough"
 
 

@@ -32,6 +32,7 @@ quiet_seconds = 0
 claims_max = 1
 [checkpointer]
 keep_generations = 2
+reserve_bytes = 4096
 retry_deletes_every_seconds = 1
 [consolidator]
 nightly = false

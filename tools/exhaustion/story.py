@@ -44,6 +44,7 @@ settle_seconds = 0.0
 keep_generations = 2
 keep_snapshots = 1
 keep_nights = 1
+reserve_bytes = 1024
 retry_deletes_every_seconds = 600.0
 [consolidator]
 nightly = false

@@ -19,7 +19,7 @@ from blake3 import blake3
 from actors.checkpointer.actor import CheckpointerSettings
 from actors.checkpointer.head import DELTAS, GENERATIONS, HEAD_PATH, SNAPSHOTS, Kept, generation_path
 from actors.checkpointer.store import Store
-from actors.disk_guard import DiskGuardSettings
+from actors.disk_guard.actor import DiskGuardSettings
 from actors.trainer.base_model import base_folder, fingerprint
 from actors.trainer.engine import EngineError
 from actors.trainer.settings import TrainerSettings

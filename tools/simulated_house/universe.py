@@ -18,6 +18,7 @@ import msgspec
 
 from actors.checkpointer.actor import CheckpointerSettings
 from actors.consolidator.merger import Merger
+from actors.disk_guard.actor import DiskGuardSettings
 from actors.inbox_watcher.actor import InboxWatcherSettings
 from actors.trainer.engine import Engine
 from messages import ConsolidateNow, InboxChanged, PauseTraining, ResumeTraining
@@ -32,6 +33,7 @@ from runtime.trace_files import encode
 from tools.house import SECTIONS, house, silent_parts
 from tools.simulated_house.checkers import Evidence, house_checkers
 from tools.simulated_house.checkers.files import TRANSIENT
+from tools.simulated_house.checkers.reserve import Space
 from tools.simulated_house.checkers.retention import Limits
 from tools.simulated_house.checkers.rot import named_and_rotten
 from tools.simulated_house.checkers.training import OneEngine, Witness
@@ -109,6 +111,7 @@ quiet_seconds = 1.0
 [checkpointer]
 keep_generations = 3
 keep_snapshots = 2
+reserve_bytes = 16384
 retry_deletes_every_seconds = 1800.0
 scrub_every_seconds = 60.0
 scrub_round_every_seconds = 3600.0
@@ -181,7 +184,7 @@ class Universe:
             quiet_seconds=QUIET_SECONDS,
             climate=CLIMATE,
             faults=given,
-            checkers=house_checkers(self._evidence, _limits(_config())),
+            checkers=house_checkers(self._evidence, _limits(_config()), _space(_config())),
             commit_path="state/HEAD",
             between=self._between,
             excuse=self._excused,
@@ -428,6 +431,12 @@ def _limits(config: Composed) -> Limits:
     keeps = config.take("checkpointer", CheckpointerSettings)
     claims = config.take("inbox_watcher", InboxWatcherSettings).claims_max
     return Limits(keeps.keep_generations, keeps.keep_snapshots, keeps.keep_nights, claims)
+
+
+def _space(config: Composed) -> Space:
+    marks = config.take("disk_guard", DiskGuardSettings)
+    reserve_bytes = config.take("checkpointer", CheckpointerSettings).reserve_bytes
+    return Space(reserve_bytes, marks.free_bytes_min, marks.recovered)
 
 
 def _config() -> Composed:

@@ -25,13 +25,15 @@ from messages import (
     NightNotCommitted,
     RetentionApplied,
     SnapshotKept,
+    SpaceNeeded,
+    SpaceRefused,
     StateInForce,
     StateWanted,
 )
 from runtime import Child, OperatorError
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.faults import Fault, IoError, NoSpace
-from tests.actors.stage import Stage
+from tests.actors.stage import Stage, answering
 
 SECONDS = 30.0
 
@@ -44,6 +46,10 @@ def _versions(monkeypatch: pytest.MonkeyPatch) -> None:
 def checkpointer(**settings: float) -> Child:
     rarely = {"scrub_every_seconds": 3600.0, **settings}
     return Child("checkpointer", Checkpointer, settings=CheckpointerSettings(**rarely))  # type: ignore[arg-type]
+
+
+NO_ROOM = answering("disk_guard", {SpaceNeeded: lambda _: SpaceRefused(free_bytes=0, needed_bytes=0, missing_bytes=1)})
+"""Answers that there is no room for a reserve: these tests are of what is done without one."""
 
 
 def leave(stage: Stage, step: int) -> str:
@@ -63,7 +69,7 @@ async def commit(stage: Stage, step: int) -> GenerationCommitted:
 
 
 def test_a_commit_is_announced_with_what_it_holds_and_gives_the_snapshot_back() -> None:
-    stage = Stage(checkpointer())
+    stage = Stage(NO_ROOM, checkpointer())
 
     async def act(stage: Stage) -> None:
         force = await stage.system.ask(StateWanted(), timeout=SECONDS)
@@ -90,7 +96,7 @@ def test_a_commit_is_announced_with_what_it_holds_and_gives_the_snapshot_back() 
 
 
 def test_d2_one_snapshot_a_day_and_retention_is_told() -> None:
-    stage = Stage(checkpointer(keep_generations=2, keep_snapshots=2))
+    stage = Stage(NO_ROOM, checkpointer(keep_generations=2, keep_snapshots=2))
 
     async def act(stage: Stage) -> None:
         for step in range(1, 7):
@@ -110,7 +116,7 @@ def test_d2_one_snapshot_a_day_and_retention_is_told() -> None:
     ("fault", "code", "full"), [(NoSpace(), "NF-DISK-001", True), (IoError(), "NF-DISK-003", False)]
 )
 def test_d5_a_refused_commit_is_news_and_the_same_ticket_commits_later(fault: Fault, code: str, full: bool) -> None:
-    stage = Stage(checkpointer())
+    stage = Stage(NO_ROOM, checkpointer())
 
     async def act(stage: Stage) -> None:
         await commit(stage, 1)
@@ -131,7 +137,7 @@ def test_d5_a_refused_commit_is_news_and_the_same_ticket_commits_later(fault: Fa
 
 
 def test_a_commit_whose_snapshot_is_gone_says_so() -> None:
-    stage = Stage(checkpointer())
+    stage = Stage(NO_ROOM, checkpointer())
 
     async def act(stage: Stage) -> None:
         await stage.tell(request("snapshot-99", 1))
@@ -142,7 +148,7 @@ def test_a_commit_whose_snapshot_is_gone_says_so() -> None:
 
 
 def test_a_last_commit_is_answered_and_told() -> None:
-    stage = Stage(checkpointer())
+    stage = Stage(NO_ROOM, checkpointer())
 
     async def act(stage: Stage) -> None:
         ticket = leave(stage, 3)
@@ -157,7 +163,7 @@ def test_a_last_commit_is_answered_and_told() -> None:
 
 
 def test_a_snapshot_that_cannot_be_written_does_not_fail_the_commit_and_is_tried_again() -> None:
-    stage = Stage(checkpointer())
+    stage = Stage(NO_ROOM, checkpointer())
 
     async def act(stage: Stage) -> None:
         stage.disk.faults = lambda _number, _operation, path: NoSpace() if path.startswith("snapshots/.") else None
@@ -172,7 +178,7 @@ def test_a_snapshot_that_cannot_be_written_does_not_fail_the_commit_and_is_tried
 
 
 def test_b3_a_delete_that_fails_is_told_and_tried_again_by_the_clock() -> None:
-    stage = Stage(checkpointer(keep_generations=2, retry_deletes_every_seconds=300))
+    stage = Stage(NO_ROOM, checkpointer(keep_generations=2, retry_deletes_every_seconds=300))
 
     async def act(stage: Stage) -> None:
         stage.disk.faults = lambda _number, operation, _path: IoError() if operation == "rmdir" else None
@@ -193,7 +199,7 @@ def test_b3_a_delete_that_fails_is_told_and_tried_again_by_the_clock() -> None:
 
 
 def test_d3_running_low_brings_retention_forward() -> None:
-    stage = Stage(checkpointer(keep_generations=2))
+    stage = Stage(NO_ROOM, checkpointer(keep_generations=2))
 
     async def act(stage: Stage) -> None:
         stage.disk.faults = lambda _number, operation, _path: IoError() if operation == "rmdir" else None
@@ -214,7 +220,7 @@ def _damaged() -> SimDisk:
         for step in (1, 2):
             await commit(stage, step)
 
-    Stage(checkpointer(), disk=disk).play(act)
+    Stage(NO_ROOM, checkpointer(), disk=disk).play(act)
     disk.corrupt("state/generations/000002/adapter_model.safetensors", random.Random(0))
     return disk
 
@@ -226,17 +232,17 @@ def test_b1_damage_is_told_once_and_the_sound_one_is_in_force() -> None:
         force = await stage.system.ask(StateWanted(), timeout=SECONDS)
         assert force.state.global_step == 1
 
-    first = Stage(checkpointer(), disk=disk).play(act)
+    first = Stage(NO_ROOM, checkpointer(), disk=disk).play(act)
     told = first.heard(DamageFound)
     assert [(one.what, one.instead) for one in told] == [("state/generations/000002", "state/generations/000001")]
     assert first.heard(LeftoversSwept)[0].set_aside == ("state/generations/000002",)
-    again = Stage(checkpointer(), disk=disk).play(act)
+    again = Stage(NO_ROOM, checkpointer(), disk=disk).play(act)
     assert again.heard(DamageFound) == []
     assert again.heard(LeftoversSwept) == []
 
 
 def test_b1_damage_found_while_running_is_healed_on_the_spot() -> None:
-    stage = Stage(checkpointer())
+    stage = Stage(NO_ROOM, checkpointer())
 
     async def act(stage: Stage) -> None:
         await commit(stage, 1)
@@ -259,7 +265,7 @@ def test_r2_nothing_sound_ends_the_daemon_with_78() -> None:
         await stage.rest(3600)
 
     with pytest.raises(OperatorError) as caught:
-        Stage(checkpointer(), disk=disk).play(act)
+        Stage(NO_ROOM, checkpointer(), disk=disk).play(act)
     assert (caught.value.code, caught.value.exit_code) == ("NF-STATE-002", 78)
 
 
@@ -274,7 +280,7 @@ def test_d6_a_home_that_is_gone_or_read_only_ends_the_daemon_with_74(monkeypatch
 
         monkeypatch.setattr(Store, "open", refuse)
         with pytest.raises(OperatorError) as caught:
-            Stage(checkpointer()).play(act)
+            Stage(NO_ROOM, checkpointer()).play(act)
         assert (caught.value.code, caught.value.exit_code) == ("NF-DISK-002", 74)
 
 
@@ -293,7 +299,7 @@ async def _fold(stage: Stage, folded: int) -> NightCommitted | NightNotCommitted
 
 
 def test_n3_a_night_is_one_commit_told_to_all() -> None:
-    stage = Stage(checkpointer())
+    stage = Stage(NO_ROOM, checkpointer())
 
     async def act(stage: Stage) -> None:
         await commit(stage, 9)
@@ -309,7 +315,7 @@ def test_n3_a_night_is_one_commit_told_to_all() -> None:
 
 
 def test_n4_a_night_that_cannot_be_committed_leaves_yesterday() -> None:
-    stage = Stage(checkpointer())
+    stage = Stage(NO_ROOM, checkpointer())
 
     async def act(stage: Stage) -> None:
         await commit(stage, 9)
@@ -329,7 +335,7 @@ def test_n4_a_night_that_cannot_be_committed_leaves_yesterday() -> None:
 
 
 def test_a_night_whose_fresh_adapter_is_gone_is_not_committed() -> None:
-    stage = Stage(checkpointer())
+    stage = Stage(NO_ROOM, checkpointer())
 
     async def act(stage: Stage) -> None:
         await commit(stage, 9)

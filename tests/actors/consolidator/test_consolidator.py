@@ -146,7 +146,7 @@ class House:
 
     def _space(self, question: SpaceNeeded) -> SpaceGranted | SpaceRefused:
         self.asked.append(question)
-        assert question == SpaceNeeded(purpose="night", need_bytes=1000)
+        assert question == SpaceNeeded(purpose="night")
         return SpaceGranted(free_bytes=5000) if self.free else SpaceRefused(10, 1000, 990)
 
     async def _commit(self, question: CommitNight) -> NightCommitted | NightNotCommitted:

@@ -38,6 +38,8 @@ from messages import (
     PluginNoted,
     Receipt,
     Report,
+    ReserveMade,
+    ReserveReleased,
     RetentionApplied,
     SnapshotKept,
     StepSkipped,
@@ -161,6 +163,12 @@ def started(step: int) -> BatchStarted:
         (RetentionApplied(deleted=("a",), stuck=()), None),
         (RetentionApplied(deleted=(), stuck=("a", "b")), "stuck      could not delete a, b; tried again later"),
         (DiskRunningLow(free_bytes=1, free_bytes_min=2), "disk       only 1 bytes free, 2 wanted"),
+        (DiskRunningLow(free_bytes=1, free_bytes_min=2, again=1), None),
+        (ReserveMade(size_bytes=3), "reserve    3 bytes are set aside for a full disk"),
+        (
+            ReserveReleased(size_bytes=3, why="no space"),
+            "reserve    3 bytes released, so that status and HEAD can be written: no space",
+        ),
         (DiskRecovered(free_bytes=3), "disk       3 bytes free again"),
         (
             ActorCrashed("validator", 1, "BatchClaimed", "Traceback\nValueError: no\n", (), 0.25),

@@ -101,9 +101,10 @@ def test_what_is_said_is_on_the_page_within_a_second() -> None:
         await stage.rest(1.1)
         found = page(stage.disk)
         assert (found["state"], found["batch"]["name"], found["batch"]["step"]) == ("training", "a.jsonl", 4)
-        await stage.tell(DiskMeasured(free_bytes=5, needed_bytes=6, ok=False))
+        await stage.tell(DiskMeasured(5, 6, ok=False, batch_bytes=4, night_bytes=7, reserve_bytes=3, low=True))
         await stage.rest(1.1)
-        assert page(stage.disk)["disk"] == {"free_bytes": 5, "needed_bytes": 6, "ok": False}
+        figures = {"free_bytes": 5, "needed_bytes": 6, "batch_bytes": 4, "night_bytes": 7, "reserve_bytes": 3}
+        assert page(stage.disk)["disk"] == {**figures, "ok": False, "low": True}
 
     stage_of().play(act)
 

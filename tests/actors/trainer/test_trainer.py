@@ -38,6 +38,7 @@ from messages import (
     CommitGeneration,
     CommitNight,
     DiskRecovered,
+    DiskRunningLow,
     EngineLoaded,
     GenerationCommitted,
     LearningState,
@@ -180,7 +181,13 @@ class House:
         )
         children = (
             answering("disk_guard", {SpaceNeeded: self._space}),
-            Child("checkpointer", Checkpointer, settings=CheckpointerSettings(), on_crash=Retry(1), intensity=50),
+            Child(
+                "checkpointer",
+                Checkpointer,
+                settings=CheckpointerSettings(reserve_bytes=0),
+                on_crash=Retry(1),
+                intensity=50,
+            ),
             Child(
                 "trainer",
                 Trainer,
@@ -592,6 +599,45 @@ def test_d3_room_again_is_used_at_once() -> None:
         await stage.hears(BatchTrained, within=60)
 
     house.stage(look_again_seconds=3600).play(act)
+
+
+def test_d3_a_disk_that_runs_low_holds_training_at_a_good_commit_and_it_goes_on_by_itself() -> None:
+    house = House()
+
+    async def act(stage: Stage) -> None:
+        await stage.hears(TrainingProgress, 2)
+        house.missing_bytes = 77
+        await stage.tell(DiskRunningLow(free_bytes=1, free_bytes_min=2))
+        waits = await stage.hears(TrainingWaits)
+        assert waits == TrainingWaits(name="1.jsonl", why="free disk space", missing_bytes=77)
+        last = stage.heard(GenerationCommitted)[-1]
+        assert last.why == "disk low"
+        progress = stage.heard(TrainingProgress)
+        assert last.global_step == progress[-1].global_step, "all that was learnt is committed"
+        await stage.tell(DiskRunningLow(free_bytes=1, free_bytes_min=2, again=1))
+        await stage.rest(600)
+        assert stage.heard(TrainingProgress) == progress
+        assert (stage.count(TrainingWaits), stage.count(TrainingResumed)) == (1, 0), "said once"
+        house.missing_bytes = 0
+        await stage.hears(TrainingResumed, within=16)
+        await until_idle(stage)
+
+    stage = house.stage(checkpoint_every_steps=1000, look_again_seconds=15).play(act)
+    assert stage.count(CommitFailed) == 0
+    house.is_undisturbed()
+
+
+def test_d3_a_disk_that_runs_low_and_has_room_for_the_batch_costs_a_commit_and_no_word() -> None:
+    house = House()
+
+    async def act(stage: Stage) -> None:
+        await stage.hears(TrainingProgress, 2)
+        await stage.tell(DiskRunningLow(free_bytes=1, free_bytes_min=2))
+        await until_idle(stage)
+
+    stage = house.stage(checkpoint_every_steps=1000, look_again_seconds=3600).play(act)
+    assert (stage.count(TrainingWaits), stage.count(TrainingResumed)) == (0, 0)
+    house.is_undisturbed()
 
 
 def test_d1_a_batch_that_would_not_fit_waits_and_starts_by_itself() -> None:

@@ -17,6 +17,7 @@ from tools.simulated_house.checkers.leftovers import NoLeftovers
 from tools.simulated_house.checkers.models import MergedModelsAreHealed
 from tools.simulated_house.checkers.nights import NightsComeWhenTheyAreOwed
 from tools.simulated_house.checkers.pauses import APauseHolds
+from tools.simulated_house.checkers.reserve import Space, TheReserveIsForAFullDisk
 from tools.simulated_house.checkers.retention import (
     CurrentModelIsInForce,
     Limits,
@@ -37,7 +38,7 @@ LATEST = ("TrainingProgress", "DiskMeasured", "InboxSurveyed")
 """Of these a newer one takes the place of one that waits."""
 
 
-def house_checkers(evidence: Evidence, limits: Limits) -> Sequence[Checker]:
+def house_checkers(evidence: Evidence, limits: Limits, space: Space) -> Sequence[Checker]:
     """Fresh checkers for one universe."""
     return (
         HeadAlwaysLoads(evidence),
@@ -62,6 +63,7 @@ def house_checkers(evidence: Evidence, limits: Limits) -> Sequence[Checker]:
         APauseHolds(evidence),
         NightsComeWhenTheyAreOwed(evidence),
         DamageIsToldAndHealed(evidence),
+        TheReserveIsForAFullDisk(space),
         EachEventIsWrittenOnce(),
         DeliveriesKeepTheirOrder(latest=LATEST),
         NoMessageVanishes(latest=LATEST),

@@ -1,0 +1,1 @@
+"""The DiskGuard: the actor, and what it forecasts."""
