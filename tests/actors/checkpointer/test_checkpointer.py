@@ -360,7 +360,7 @@ def test_d3_a_commit_that_is_asked_for_twice_is_made_once_and_has_one_answer() -
         assert await stage.system.ask(StateWanted(), timeout=SECONDS)
         await stage.rest(5)
 
-    stage = Stage(checkpointer()).play(act)
+    stage = Stage(NO_ROOM, checkpointer()).play(act)
     first, again = stage.heard(GenerationCommitted)
     assert first == again
     assert stage.heard(CommitFailed) == []
