@@ -104,8 +104,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "b9",
         "a file of the merged model in force is damaged, exchanged, too many or gone; or the whole model is",
-        "found before it is loaded, or by the scrub; merged anew with the same bytes, or the newest generation on a "
-        "sound model is in force; never trained on",
+        "found before it is loaded, or by the scrub; merged anew with the same bytes, or else the newest generation "
+        "on a sound model is in force; never trained on",
         (SIM, REAL),
         "NF-MERGE-050",
     ),

@@ -305,10 +305,7 @@ class Checkpointer(Actor):
     @on
     async def models_wanted(self, _: ModelsWanted) -> ModelsNeeded:
         """Read off HEAD; nothing is verified for it."""
-        head = self._store.head
-        if head is None:
-            return ModelsNeeded(models=(), base_fingerprint="")
-        return ModelsNeeded(models=head.models(), base_fingerprint=head.base_fingerprint)
+        return await self.blocking(self._store.models_needed)
 
     @on
     async def leave_models(self, wish: LeaveModels) -> ModelsLeft | NoOtherModel:

@@ -38,7 +38,7 @@ from actors.checkpointer.head import (
     sealed,
 )
 from actors.checkpointer.verification import Damaged, check_chain, place_of, verify, verify_alone, verify_kept
-from messages import SCHEMA, Delta, LearningState, StateInForce
+from messages import SCHEMA, Delta, LearningState, ModelsNeeded, StateInForce
 from runtime import durable
 from runtime.disk import Buffer, DiskPort
 from runtime.errors import EXIT_CONFIG, EXIT_USAGE, OperatorError
@@ -262,6 +262,12 @@ class Store:
             models_needed=head.models_needed(),
             model_digest=kept.model_digest,
         )
+
+    def models_needed(self) -> ModelsNeeded:
+        """The merged models that HEAD's generations stand on, as HEAD has them."""
+        if self.head is None:
+            return ModelsNeeded(models=(), base_fingerprint="")
+        return ModelsNeeded(models=self.head.models(), base_fingerprint=self.head.base_fingerprint)
 
     # Committing.
 

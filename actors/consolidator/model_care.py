@@ -63,20 +63,18 @@ class CareSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scrub:
-    """One round through all models that have a digest; ``read`` goes on where the piece before ended."""
+    """One round through all models that have a digest; ``read`` goes on where the piece before ended.
+
+    What it has come to is in what ``read`` returns, for a job's result can be replayed, and what it did cannot.
+    """
 
     def __init__(self, disk: DiskPort, models: tuple[MergedModel, ...]) -> None:
         self._disk = disk
         self._waiting = deque(model for model in models if model.digest)
         self._reader: Iterator[int] | None = None
 
-    @property
-    def done(self) -> bool:
-        """Has every model been read?"""
-        return not self._waiting
-
-    def read(self, size: int) -> tuple[str, str]:
-        """About ``size`` bytes more; returns (path, why) of a model that was found damaged, or nothing twice."""
+    def read(self, size: int) -> tuple[str, bool]:
+        """About ``size`` bytes more; returns a model that was found damaged, or ``""``, and whether all were read."""
         while size > 0 and self._waiting:
             model = self._waiting[0]
             self._reader = self._reader or reading(self._disk, model.path, model.digest)
@@ -86,8 +84,8 @@ class Scrub:
                 self._waiting.popleft()
                 self._reader = None
                 if isinstance(end, FolderDamaged):
-                    return model.path, str(end)
-        return "", ""
+                    return model.path, not self._waiting
+        return "", not self._waiting
 
 
 def damage_of(disk: DiskPort, model: MergedModel) -> str:
@@ -143,8 +141,8 @@ class ModelCare(Actor):
             self._scrub_began = now
             self._scrub = Scrub(self.disk, (await self.ask(ModelsWanted(), timeout=ASK_SECONDS)).models)
         scrub = self._scrub
-        path, _ = await self.blocking(lambda: scrub.read(size))
-        if scrub.done:
+        path, done = await self.blocking(lambda: scrub.read(size))
+        if done:
             self._scrub = None
         if path:
             await self._heal(path, waited=False)

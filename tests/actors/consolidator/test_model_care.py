@@ -233,13 +233,12 @@ def test_a_round_reads_every_model_in_pieces_of_the_size_that_is_set() -> None:
     digest = table_digest(entries(large))
     models = tuple(MergedModel(path=path, digest=digest, deltas=(), in_force=False) for path in paths)
     scrub = Scrub(disk, (MergedModel(path="gone", digest="", deltas=(), in_force=False), *models))
-    pieces, found = 0, ("", "")
-    while not scrub.done and not found[0]:
-        found = scrub.read(2 << 20)
+    pieces, found, done = 0, "", False
+    while not done:
+        found, done = scrub.read(2 << 20)
         pieces += 1
-    assert found[0] == paths[1]
+    assert found == paths[1], "the last of them"
     assert pieces == 6, "ten MiB and two configs, two MiB at a time"
-    assert scrub.done
 
 
 def test_a_scrub_that_is_turned_off_reads_nothing() -> None:
