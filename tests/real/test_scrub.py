@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def has_told(home: Home, times: int) -> bool:
+    return len(home.events("DamageFound")) >= times
+
+
+def has_moved_on(home: Home, generation: int) -> bool:
+    return bool(home.head()["generation"] > generation)
+
+
 def test_b1_a_living_daemon_finds_what_happens_to_any_file_in_force_and_commits_what_it_holds_anew(
     home: Home, live: Live
 ) -> None:
@@ -52,8 +61,8 @@ def test_b1_a_living_daemon_finds_what_happens_to_any_file_in_force_and_commits_
         for damage in DAMAGES.values():
             before = home.head()
             damage(home.path / before["generation_path"] / name)
-            daemon.until(f"{name} is told", lambda told=told: len(home.events("DamageFound")) > told)
-            daemon.until("committed anew", lambda before=before: home.head()["generation"] > before["generation"])
+            daemon.until(f"{name} is told", partial(has_told, home, told + 1))
+            daemon.until("committed anew", partial(has_moved_on, home, before["generation"]))
             told = len(home.events("DamageFound"))
             assert home.events("DamageFound")[-1]["what"] == before["generation_path"]
             assert home.learnt() == learnt
