@@ -156,7 +156,7 @@ def _trace(given: argparse.Namespace) -> int:
 def _doctor(given: argparse.Namespace) -> int:
     from tools.commands.doctor import doctor
 
-    return doctor(given.home, given.json)
+    return doctor(given.home, given.json, deep=given.deep)
 
 
 def _explain(given: argparse.Namespace) -> int:
@@ -335,14 +335,14 @@ def _parser() -> argparse.ArgumentParser:
         "--incarnation", type=_number_or_all, metavar="N|all", help="for replay: which of the actor's lives in the run"
     )
 
-    json_too(
-        command(
-            "doctor",
-            _doctor,
-            "check everything there is, and say what to do about each finding",
-            "nightfold doctor my-home",
-        )
+    added = command(
+        "doctor",
+        _doctor,
+        "check everything there is, and say what to do about each finding",
+        "nightfold doctor my-home --deep",
     )
+    added.add_argument("--deep", action="store_true", help="read every byte, of the base model too; this may take long")
+    json_too(added)
     added = command(
         "explain", _explain, "tell what an error code means and what to do", "nightfold explain NF-CONF-001", home=False
     )

@@ -43,6 +43,7 @@ Conversation: turns tools
 Cursor: batch name path digest examples step steps epochs first_global_step loss_before tokens_trained
     tokens_masked tokens_cut seconds checkpoints checkpoint_seconds steps_skipped resumed warnings
 DamageFound: what why instead
+DamageHealed: what how
 Delta: night path digest due_date global_step generation
 DiskMeasured: free_bytes needed_bytes ok batch_bytes night_bytes reserve_bytes low
 DiskRecovered: free_bytes
@@ -51,6 +52,7 @@ EngineLoaded: state generation device dtype model parameters trainable
 EngineStumbled: code why transient traceback
 FileWithdrawn: name
 GenerationCommitted: ticket generation path why global_step adapter_id adapter_step size_bytes seconds
+GenerationDamaged: generation path
 HealAgain: path waited
 HealModel: path why
 InboxChanged:
@@ -93,12 +95,13 @@ ReserveMade: size_bytes
 ReserveReleased: size_bytes why
 ResumeTraining:
 RetentionApplied: deleted stuck
+ScrubFinished: things size_bytes damaged seconds
 SnapshotKept: path generation
 SpaceGranted: free_bytes needed_bytes
 SpaceNeeded: purpose need_bytes
 SpaceRefused: free_bytes needed_bytes missing_bytes
-StateInForce: generation path state ledger model_path models_needed model_digest
-StateWanted:
+StateInForce: generation path state ledger model_path models_needed model_digest ledger_damage damage
+StateWanted: ledger only_look
 StepSkipped: batch global_step why
 StepsTaken: state taken loss learning_rate grad_norm seconds tokens micro_batch skipped ticket
 SurveyWanted:

@@ -1121,7 +1121,9 @@ MUTATIONS = (
         "What was committed between the first look and the yield is left out of the model.",
         (
             Edit(
-                f"{NIGHTS}._night", "force = await self.ask(StateWanted(), timeout=ASK_SECONDS)", "force = self._force"
+                f"{NIGHTS}._night",
+                "force = await self.ask(StateWanted(ledger=True, only_look=True), timeout=LOAD_SECONDS)",
+                "force = self._force",
             ),
             Edit(f"{NIGHTS}._night", "force.state.global_step != yielded.global_step or ", ""),
             Edit(f"{STORE}.commit_night", "head.generation != folded", "False"),

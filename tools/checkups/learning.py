@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
 from actors.checkpointer.head import (
     DELTAS,
     GENERATIONS,
     HEAD_PATH,
     SET_ASIDE,
     SNAPSHOTS,
-    TRAINER_STATE,
     Head,
     Kept,
-    decode_state,
 )
-from actors.checkpointer.verification import Damaged, verify
+from actors.checkpointer.verification import Damaged, verify, verify_alone, verify_kept
 from runtime import OperatorError, durable
 from runtime.disk import Disk
 from runtime.home_lock import living_pid
@@ -31,8 +27,9 @@ from tools.commands.history import read_head
 HEALED = "the daemon sets it aside when it starts and goes on from the newest sound one"
 
 
-def learning(home: Path) -> Findings:
-    """All of it."""
+def learning(home: Path, disk: Disk | None = None) -> Findings:
+    """All of it, read through ``disk`` if somebody wants to see how far it is."""
+    disk = disk or Disk(home)
     try:
         head = read_head(home)
     except OperatorError as problem:
@@ -51,7 +48,6 @@ def learning(home: Path) -> Findings:
         )
         return
     yield ok("HEAD", f"generation {head.generation} is in force; {len(head.kept)} kept, {len(head.nights)} night(s)")
-    disk = Disk(home)
     yield from _generations(home, disk, head)
     yield from _nights(disk, head)
     yield from _snapshots(disk)
@@ -67,7 +63,7 @@ def _anything(home: Path) -> bool:
 def _generations(home: Path, disk: Disk, head: Head) -> Findings:
     sound = 0
     for kept in reversed(head.kept):
-        why = _damage(disk, kept)
+        why = _damage(disk, head, kept)
         if not why:
             sound += 1
             continue
@@ -85,19 +81,14 @@ def _generations(home: Path, disk: Disk, head: Head) -> Findings:
         yield error("generations", "not one is sound", todo, "NF-STATE-002")
 
 
-def _damage(disk: Disk, kept: Kept) -> str:
-    """What is wrong with a generation; ``""`` if nothing is. Its counters must be the manifest's and HEAD's."""
+def _damage(disk: Disk, head: Head, kept: Kept) -> str:
+    """What is wrong with a generation; ``""`` if nothing is. Its counters must be the manifest's, HEAD's and go on."""
     try:
-        manifest = verify(disk, kept.path, kept.manifest)
-        state = decode_state(disk.read(f"{kept.path}/{TRAINER_STATE}"), f"{kept.path}/{TRAINER_STATE}")
+        verify_kept(disk, kept, head.kept)
     except Damaged as damage:
         return str(damage)
-    except (OSError, msgspec.MsgspecError, OperatorError) as problem:
-        return f"{TRAINER_STATE}: {problem}"
-    for field in ("global_step", "adapter_id", "adapter_step"):
-        said = {getattr(one, field) for one in (kept, manifest, state)}
-        if len(said) > 1:
-            return f"{field} differs between HEAD, its manifest and {TRAINER_STATE}"
+    except OperatorError as problem:
+        return problem.what
     return ""
 
 
@@ -128,7 +119,7 @@ def _snapshots(disk: Disk) -> Findings:
     sound = 0
     for name in _names(disk, SNAPSHOTS):
         try:
-            verify(disk, f"{SNAPSHOTS}/{name}")
+            verify_alone(disk, f"{SNAPSHOTS}/{name}")
         except Damaged as damage:
             if disk.stat(f"{SNAPSHOTS}/{name}") is not None:
                 todo = "remove it by hand; the daemon does not need it"

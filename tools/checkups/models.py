@@ -18,19 +18,19 @@ from tools.checkups.finding import Finding, Findings, error, ok, warning
 from tools.commands.history import read_head
 
 
-def merged_models(home: Path, deep: bool) -> Findings:
-    """All of them."""
+def merged_models(home: Path, deep: Disk | None = None) -> Findings:
+    """All of them; every byte is read through ``deep``, if that is given."""
     try:
         head = read_head(home)
     except OperatorError:
         return  # told by the checks of what was learnt
     if head is None:
         return
-    disk = Disk(home)
+    disk = deep or Disk(home)
     models = head.models()
     sound = 0
     for model in models:
-        why = _damage(disk, model, deep=deep)
+        why = _damage(disk, model, deep=deep is not None)
         if not why:
             sound += 1
         elif _still_needed(home, model):
@@ -39,7 +39,7 @@ def merged_models(home: Path, deep: bool) -> Findings:
     if old:
         note = "no manifest: made by an earlier version, and taken as it is; the next night makes one that has"
         yield ok("models", f"{', '.join(old)}: {note}")
-    compared = "every byte compared" if deep else "every file is there with its size; --deep compares every byte"
+    compared = "every byte compared" if deep is not None else "every file is there with its size; --deep compares every byte"
     if sound or not models:
         yield ok("models", f"{sound} merged model(s) sound, {compared}" if models else _no_models(head))
 

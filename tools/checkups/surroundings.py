@@ -33,11 +33,8 @@ INODES_MIN = 10_000
 def base_model(home: Path, config: Composed) -> Findings:
     """The folder is whole, and it is the model that this home began with."""
     name = config.take("trainer", TrainerSettings).model
-    disk = Disk(home)
-    local = disk.real_path(name).is_dir() or Path(name).is_absolute() or name.startswith((".", "~"))
     try:
-        # A hub id is only looked for in the cache: doctor looks, it does not download.
-        folder = base_folder(disk, name) if local or name.count("/") != 1 else _cached(name)
+        folder = base_model_folder(home, name)
     except EngineError as problem:
         yield error("base model", problem.why, "put the model there, or mend [trainer] model", problem.code)
         return
@@ -59,6 +56,17 @@ def base_model(home: Path, config: Composed) -> Findings:
         yield error("base model", words, todo, "NF-MODEL-010")
     else:
         yield ok("base model", f"{folder} is the one this home began with")
+
+
+def base_model_folder(home: Path, name: str) -> Path | None:
+    """Where the base lies. A hub id is only looked for in the cache: doctor looks, it does not download.
+
+    Raises:
+        EngineError: it is not there, or is none.
+    """
+    disk = Disk(home)
+    local = disk.real_path(name).is_dir() or Path(name).is_absolute() or name.startswith((".", "~"))
+    return base_folder(disk, name) if local or name.count("/") != 1 else _cached(name)
 
 
 def _cached(name: str) -> Path | None:

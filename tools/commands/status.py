@@ -51,6 +51,7 @@ def page(found: dict[str, Any], home: Path, *, colour: bool = False) -> str:
         ("model", _model(found)),
         ("night", _night(found)),
         ("disk", _disk(found["disk"])),
+        ("scrub", _scrub(found.get("last_scrub"))),
     ):
         if words:
             lines.append(f"  {label:<8} {words}")
@@ -156,6 +157,13 @@ def _disk(disk: dict[str, Any] | None) -> str:
     if disk.get("low"):
         return words + "  ! running low: training holds until there is room"
     return words if disk.get("ok", True) else words + "  ! not enough"
+
+
+def _scrub(last: dict[str, Any] | None) -> str:
+    if not isinstance(last, dict):
+        return ""
+    damaged = f"{last['damaged']} damaged" if last.get("damaged") else "all sound"
+    return f"{last['things']} things read at {shown(last['when'])}: {damaged}"
 
 
 def _size(count: float) -> str:

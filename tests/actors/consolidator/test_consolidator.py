@@ -21,6 +21,7 @@ from messages import (
     BeginAdapter,
     CommitNight,
     ConsolidateNow,
+    DamageHealed,
     Delta,
     InboxSurveyed,
     LearningState,
@@ -633,3 +634,55 @@ def test_two_nights_of_one_second_have_two_names() -> None:
     names = [one.night for one in stage.heard(NightFinished)]
     assert len(names) >= 2
     assert len(set(names)) == len(names)
+
+
+def test_b1_a_damaged_delta_without_a_copy_refuses_the_night_before_anything_is_merged_until_it_is_restored() -> None:
+    house = House()
+    house.force = replace(house.force, ledger_damage=("state/deltas/20260103T030000 has other content",))
+
+    async def act(stage: Stage) -> None:
+        await stage.tell(EMPTY)
+        refused = await stage.hears(NightRefused, within=DAY)
+        assert (refused.code, "20260103T030000" in refused.why) == ("NF-MERGE-043", True)
+        assert (house.merges, stage.count(NightStarted)) == ([], 0)
+        house.force = replace(house.force, ledger_damage=())
+        await stage.rest(HOUR)
+        assert stage.count(NightStarted) == 0  # a refused night is not tried all the time
+        await stage.tell(DamageHealed(what="state/deltas/20260103T030000", how="it was restored"))
+        await stage.hears(NightFinished, within=300)
+
+    house.stage(retry_after_seconds=20 * HOUR).play(act)
+
+
+def test_b1_no_night_is_begun_on_a_generation_that_is_damaged_and_it_comes_once_that_is_committed_anew() -> None:
+    house = House()
+    sound = house.force
+    house.force = replace(sound, state=LearningState(), damage="other content")
+
+    async def act(stage: Stage) -> None:
+        await stage.tell(EMPTY)
+        await stage.rest(8 * HOUR)
+        assert house.count(YieldTrainer) == 0
+        assert stage.heard(NightRefused) == []
+        house.force = sound
+        await stage.hears(NightFinished, within=HOUR)
+
+    house.stage().play(act)
+
+
+def test_b1_what_is_damaged_during_the_merge_is_left_to_the_trainer_that_still_holds_it() -> None:
+    house = House()
+    sound = house.force
+
+    async def act(stage: Stage) -> None:
+        await stage.tell(EMPTY)
+        await stage.hears(NightStarted, within=DAY)
+        house.force = replace(sound, damage="other content")
+        refused = await stage.hears(NightRefused)
+        assert (refused.code, refused.why) == ("NF-MERGE-042", "other content")
+        assert house.count(BeginAdapter) == 0
+        assert stage.heard(NightClosed)[-1].committed is False
+        house.force = sound
+        await stage.hears(NightFinished, within=DAY)
+
+    house.stage(retry_after_seconds=600.0).play(act)

@@ -19,6 +19,7 @@ from messages import (
     BatchTrained,
     CommitFailed,
     DamageFound,
+    DamageHealed,
     DiskMeasured,
     DiskRecovered,
     DiskRunningLow,
@@ -41,6 +42,7 @@ from messages import (
     ReserveMade,
     ReserveReleased,
     RetentionApplied,
+    ScrubFinished,
     SnapshotKept,
     StepSkipped,
     TrainerReady,
@@ -157,6 +159,15 @@ def started(step: int) -> BatchStarted:
         (
             CommitFailed(ticket="t", code="NF-DISK-001", why="full", out_of_space=True),
             "disk       refused the commit: full [NF-DISK-001]; training holds",
+        ),
+        (DamageHealed(what="d/1", how="it was restored"), "healed     d/1: it was restored"),
+        (
+            ScrubFinished(things=7, size_bytes=2_500_000, damaged=0, seconds=9.0),
+            "scrubbed   7 things, 2.5 MB: all sound",
+        ),
+        (
+            ScrubFinished(things=7, size_bytes=2_500_000, damaged=1, seconds=9.0),
+            "scrubbed   7 things, 2.5 MB: 1 damaged",
         ),
         (DamageFound(what="g/4", why="bit", instead="g/3"), "damage     g/4: bit; in its place: g/3"),
         (LeftoversSwept(removed=("a", "b"), set_aside=("c",)), "swept      2 leftovers removed, 1 set aside"),

@@ -34,6 +34,7 @@ from messages import (
     Receipt,
     Report,
     RetentionApplied,
+    ScrubFinished,
     TrainerReady,
     TrainingIdle,
     TrainingPaused,
@@ -324,3 +325,12 @@ def test_two_pages_share_nothing() -> None:
     first = folded(survey(waiting=("a",)), REJECTED)
     assert Page() == msgspec.structs.replace(Page())
     assert (first.queue, Page().queue, Page().problems) == (["a"], [], [])
+
+
+def test_the_last_scrub_is_told_with_its_time_and_what_it_came_to() -> None:
+    assert folded().last_scrub is None
+    page = folded(ScrubFinished(things=7, size_bytes=100, damaged=1, seconds=9.0))
+    assert page.last_scrub is not None
+    assert (page.last_scrub.things, page.last_scrub.size_bytes, page.last_scrub.damaged) == (7, 100, 1)
+    assert page.last_scrub.when
+    assert page.last_error is None

@@ -37,10 +37,12 @@ from messages import (
     CommitFailed,
     CommitGeneration,
     CommitNight,
+    DamageFound,
     DiskRecovered,
     DiskRunningLow,
     EngineLoaded,
     GenerationCommitted,
+    GenerationDamaged,
     LearningState,
     Message,
     NightClosed,
@@ -1148,3 +1150,76 @@ def test_t7_a_stop_in_a_night_commits_nothing_of_it() -> None:
     house.stage().play(act)
     house.is_undisturbed({1: FILES[1]})
     assert house.state().adapter_id == "a0001"
+
+
+# What is in force is found damaged.
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 6, 8, 9])
+def test_b1_what_is_in_force_is_damaged_while_it_trains_and_what_is_in_memory_takes_its_place(steps: int) -> None:
+    house = House()
+
+    async def act(stage: Stage) -> None:
+        await stage.hears(TrainingProgress, steps)
+        damaged = decode(house.disk.read(HEAD_PATH), Head, "").in_force
+        house.disk.corrupt(f"{damaged.path}/{ADAPTER}", random.Random(steps))
+        loads = stage.count(TrainerReady)
+        await until_idle(stage)
+        await stage.rest(200)
+        assert stage.count(TrainerReady) == loads  # nothing was gone back to
+        assert [one.what for one in stage.heard(DamageFound)] == [damaged.path]
+        assert damaged.generation not in {kept.generation for kept in decode(house.disk.read(HEAD_PATH), Head, "").kept}
+
+    house.stage(seed=steps).play(act)
+    house.is_undisturbed()
+    house.stage().play(until_idle)  # and the next start finds everything sound
+    house.is_undisturbed()
+
+
+def test_b1_an_idle_trainer_commits_what_it_holds_at_once_and_says_why() -> None:
+    house = House()
+
+    async def act(stage: Stage) -> None:
+        await until_idle(stage)
+        commits = stage.count(GenerationCommitted)
+        await stage.tell(GenerationDamaged(generation=1, path="state/generations/000001"))
+        done = await stage.hears(GenerationCommitted, commits + 1, within=5)
+        assert done.why == "in place of a damaged one"
+        await stage.rest(60)
+        assert stage.count(GenerationCommitted) == commits + 1
+
+    house.stage().play(act)
+    house.is_undisturbed()
+
+
+def test_b1_a_trainer_that_holds_nothing_yet_has_nothing_to_commit() -> None:
+    house = House()
+    house.deed = _fails(1, "load", _hiccup)
+
+    async def act(stage: Stage) -> None:
+        await stage.tell(GenerationDamaged(generation=1, path="state/generations/000001"))
+        await until_idle(stage)
+        assert "in place of a damaged one" not in {one.why for one in stage.heard(GenerationCommitted)}
+
+    house.stage().play(act)
+    house.is_undisturbed()
+
+
+def test_b1_a_trainer_that_has_yielded_begins_no_fresh_adapter_while_the_old_one_is_in_its_memory_alone() -> None:
+    house = House()
+
+    async def act(stage: Stage) -> None:
+        await until_idle(stage)
+        assert isinstance(await stage.system.ask(YieldTrainer(night="n"), timeout=30), TrainerYielded)
+        commits = stage.count(GenerationCommitted)
+        await stage.tell(GenerationDamaged(generation=1, path="state/generations/000001"))
+        await stage.rest(5)
+        begun = await stage.system.ask(BeginAdapter(night="n", model_path=""), timeout=30)
+        assert isinstance(begun, AdapterNotBegun)
+        assert "committed anew first" in begun.why
+        assert stage.count(GenerationCommitted) == commits
+        await stage.tell(NightClosed(night="n", committed=False))
+        await stage.hears(GenerationCommitted, commits + 1, within=5)
+
+    house.stage().play(act)
+    house.is_undisturbed()
