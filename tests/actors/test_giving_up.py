@@ -27,7 +27,7 @@ FAILING = (
     ("validator", "BatchClaimed", "BatchClaimed from inbox_watcher to validator"),
     ("trainer", "BatchAccepted", "BatchAccepted from validator to trainer"),
     ("checkpointer", "Tick", "Tick from checkpointer to checkpointer"),
-    ("disk_guard", "SpaceNeeded", "SpaceNeeded from trainer to disk_guard"),
+    ("disk_guard", "SpaceNeeded", "SpaceNeeded from checkpointer to disk_guard"),
     ("status_reporter", "InboxSurveyed", "InboxSurveyed from inbox_watcher to status_reporter"),
     ("consolidator", "InboxSurveyed", "InboxSurveyed from inbox_watcher to consolidator"),
 )

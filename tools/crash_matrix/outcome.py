@@ -21,7 +21,7 @@ from tools.crash_matrix.script import Broken
 TENSORS = ("adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors", "rng.safetensors")
 TIMES = frozenset({"when", "seconds", "learning_since", "batch", "path", "resumed", "number"})
 FOLDERS = ("inbox", "trained", "rejected", "failed")
-STATE = {"HEAD", "LOCK", "generations", "deltas", "batches", "set_aside"}
+STATE = {"HEAD", "LOCK", "RESERVE", "generations", "deltas", "batches", "set_aside"}
 
 
 def outcome(home: Path) -> dict[str, str]:
