@@ -28,7 +28,7 @@ FAILING = (
     ("trainer", "BatchAccepted", "BatchAccepted from validator to trainer"),
     ("checkpointer", "Tick", "Tick from checkpointer to checkpointer"),
     ("checkpointer", "CommitGeneration", "CommitGeneration from trainer to checkpointer"),
-    ("disk_guard", "SpaceNeeded", "SpaceNeeded from trainer to disk_guard"),
+    ("disk_guard", "SpaceNeeded", "SpaceNeeded from checkpointer to disk_guard"),
     ("status_reporter", "InboxSurveyed", "InboxSurveyed from inbox_watcher to status_reporter"),
     ("consolidator", "InboxSurveyed", "InboxSurveyed from inbox_watcher to consolidator"),
 )

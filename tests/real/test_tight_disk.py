@@ -9,6 +9,7 @@ import asyncio
 import errno
 import os
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest_asyncio
 
 from actors.consolidator.merger import Merger, MergeRefused, MergeRequest
 from actors.consolidator.process_merger import CHILD, ProcessMerger
+from actors.disk_guard.forecast import FOLDER_BYTES
 from actors.status_reporter.actor import SilentConsole
 from actors.trainer.engine import Engine
 from actors.trainer.settings import TrainerSettings
@@ -33,6 +35,7 @@ from tools.house import Parts, house, read_config
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore::FutureWarning:transformers.*")]
 
 RESERVE = 1 << 20
+KEPT = 5
 
 
 class TightDisk(Disk):
@@ -123,7 +126,8 @@ async def test_d1_a_file_whose_checkpoints_would_not_fit_waits_and_begins_by_its
     await tight.until("it waits", lambda: home.events("TrainingWaits"))
     [waits] = home.events("TrainingWaits")
     generation = sum(file.stat().st_size for file in (home.path / home.head()["generation_path"]).iterdir())
-    assert waits["missing_bytes"] == 2 * generation - 1000, "of two generations"
+    needed = KEPT * (generation + FOLDER_BYTES)
+    assert waits["missing_bytes"] == needed + RESERVE // 4 - 1000, "of those that will be kept, and the upper mark"
     await tight.until(
         "the status says so", lambda: f"{waits['missing_bytes']} bytes missing" in str(tight.page()["reason"])
     )
@@ -178,7 +182,7 @@ async def test_n5_a_night_that_would_not_fit_is_refused_and_training_goes_on(tig
     await tight.until("training goes on", lambda: home.has("trained/b.jsonl.receipt.json"))
 
 
-MOUNTS_A_SMALL_DISK = 'mount -t tmpfs -o size=300k tmpfs "$0" && exec "$@"'
+MOUNTS_A_SMALL_DISK = 'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
 
 
 def may_mount() -> bool:
@@ -198,8 +202,26 @@ async def test_n5_a_disk_that_is_full_in_the_middle_of_the_merge_is_a_refusal_in
         pytest.skip("no small file system can be mounted here (unshare -Urm)")
     models = tmp_path / "consolidated_models"
     models.mkdir()
-    small = ("unshare", "-Urm", "sh", "-c", MOUNTS_A_SMALL_DISK, str(models), *CHILD)
+    small = ("unshare", "-Urm", "sh", "-c", MOUNTS_A_SMALL_DISK.format(size="300k"), str(models), *CHILD)
     merger = ProcessMerger(Disk(tmp_path), tiny_model, 60, command=small)
     refused = await merger.merge(MergeRequest(deltas=(), out="consolidated_models/.night.part", last_base=""))
     assert isinstance(refused, MergeRefused), refused
     assert (refused.code, "No space left" in refused.why) == ("NF-MERGE-003", True)
+
+
+def test_d3_d5_on_a_disk_that_somebody_fills_to_the_last_byte_head_and_status_are_written_in_the_room_of_the_reserve(
+    tmp_path: Path,
+) -> None:
+    if not may_mount():
+        pytest.skip("no small file system can be mounted here (unshare -Urm)")
+    script = MOUNTS_A_SMALL_DISK.format(size="4m")
+    played = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script, str(tmp_path), sys.executable, "-m", "tests.real.small_disk", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (played.returncode, played.stderr) == (0, ""), played.stdout
+    assert "HEAD is replaced on the full disk" in played.stdout
+    assert played.stdout.endswith("it goes on\n")

@@ -33,7 +33,7 @@ TIMES = frozenset(
     }
 )
 FOLDERS = ("inbox", "trained", "rejected", "failed")
-STATE = {"HEAD", "LOCK", "generations", "deltas", "batches", "set_aside"}
+STATE = {"HEAD", "LOCK", "RESERVE", "generations", "deltas", "batches", "set_aside"}
 
 
 def outcome(home: Path) -> dict[str, str]:

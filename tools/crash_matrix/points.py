@@ -60,7 +60,7 @@ class Places:
     """Puts paths into words; ``names`` are the file names of the script, whose hashes are then known."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        known = ["HEAD", "LAST", "current_model", *names, *(f"{number:06d}" for number in range(100))]
+        known = ["HEAD", "LAST", "RESERVE", "current_model", *names, *(f"{number:06d}" for number in range(100))]
         self._known = {durable.hidden(name, "tmp")[1:17]: name for name in known}
 
     def place(self, path: str) -> str:

@@ -337,6 +337,29 @@ def test_d3_a_trace_that_cannot_be_written_doubles_no_event() -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+def test_d3_while_the_disk_is_low_the_trace_waits_and_the_status_does_not() -> None:
+    async def act(stage: Stage) -> None:
+        await stage.tell(DiskMeasured(1, 2, ok=False, low=True))
+        await stage.rest(2)
+        written = trace_bytes(stage)
+        before = page(stage.disk)["heartbeat"]
+        for number in range(5):
+            await stage.tell(FileWithdrawn(name=str(number)))
+            await stage.rest(2)
+        assert trace_bytes(stage) == written
+        assert page(stage.disk)["heartbeat"] > before
+        await stage.tell(DiskMeasured(3, 2, ok=True))
+        await stage.rest(2)
+        assert trace_bytes(stage) > written
+
+    def trace_bytes(stage: Stage) -> int:
+        return sum(len(data) for _, data in stage.disk.below("status/trace"))
+
+    disk = stage_of(trace_on_disk=True).play(act).disk
+    numbers = [record.number for record in read_trace(disk, "status/trace")]
+    assert numbers == list(range(1, len(numbers) + 1)), "what happened meanwhile is written afterwards"
+
+
 def test_a_person_sees_lines_and_a_bar() -> None:
     console = Console()
 
