@@ -10,6 +10,7 @@ import pytest
 
 from runtime import durable
 from tests.tools.simulated_home import lived_in_home
+from runtime.disk import Disk
 from tools.checkups.finding import Finding
 from tools.checkups.models import merged_models
 
@@ -19,7 +20,7 @@ def looked(home: Path, *, deep: bool) -> list[tuple[str, str]]:
 
 
 def found(home: Path, *, deep: bool) -> list[Finding]:
-    return list(merged_models(home, deep))
+    return list(merged_models(home, Disk(home) if deep else None))
 
 
 def model_of(home: Path) -> Path:

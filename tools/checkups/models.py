@@ -39,7 +39,9 @@ def merged_models(home: Path, deep: Disk | None = None) -> Findings:
     if old:
         note = "no manifest: made by an earlier version, and taken as it is; the next night makes one that has"
         yield ok("models", f"{', '.join(old)}: {note}")
-    compared = "every byte compared" if deep is not None else "every file is there with its size; --deep compares every byte"
+    compared = (
+        "every byte compared" if deep is not None else "every file is there with its size; --deep compares every byte"
+    )
     if sound or not models:
         yield ok("models", f"{sound} merged model(s) sound, {compared}" if models else _no_models(head))
 
