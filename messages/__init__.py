@@ -43,6 +43,7 @@ from messages.examples import (
     Turn,
     decode_line,
 )
+from messages.held_out import HeldOutLoss
 from messages.learning import (
     SCHEMA,
     AdapterBegun,
@@ -147,6 +148,7 @@ __all__ = [
     "Example",
     "FileWithdrawn",
     "GenerationCommitted",
+    "HeldOutLoss",
     "InboxChanged",
     "InboxReplaced",
     "InboxSurveyed",

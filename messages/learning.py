@@ -15,7 +15,9 @@ class Cursor(msgspec.Struct, frozen=True):
     """Where training stands inside one batch: ``step`` of its ``steps`` are already in the weights.
 
     The order of examples is a pure function of (seed, digest, epoch), so ``step`` alone says what comes next.
-    The other fields accumulate what the receipt will say; tokens as in ``Receipt``, ``seconds`` of training.
+    The other fields accumulate what the receipt will say; tokens as in ``Receipt``, ``seconds`` of training. With
+    ``epochs``, ``held_out`` belongs to the order: so many examples are in no step of this batch, from its first to its
+    last.
     """
 
     batch: str
@@ -36,6 +38,8 @@ class Cursor(msgspec.Struct, frozen=True):
     steps_skipped: int = 0
     resumed: int = 0
     warnings: tuple[str, ...] = ()
+    held_out: int = 0
+    loss_held_out_before: float | None = None
 
 
 class LearningState(msgspec.Struct, frozen=True):

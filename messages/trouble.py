@@ -55,6 +55,8 @@ class Receipt(msgspec.Struct, frozen=True):
 
     ``tokens_*`` count model tokens over all epochs; losses are mean nats per trained token over the same
     fixed sample of the file, measured before its first and after its last step. ``seconds`` is training time.
+    ``held_out`` of the ``examples`` were never trained; ``loss_held_out_*`` is the loss over these alone, ``None``
+    where there are none.
     """
 
     batch: str
@@ -79,3 +81,6 @@ class Receipt(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     line_errors: tuple[LineError, ...] = ()
     line_error_count: int = 0
+    held_out: int = 0
+    loss_held_out_before: float | None = None
+    loss_held_out_after: float | None = None

@@ -16,6 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from actors.consolidator.merge_problem import HELD_OUT_WORSE
 from actors.consolidator.merger import MergeDone, Merger, MergeRefused, MergeRequest
 from messages import (
     AdapterBegun,
@@ -23,6 +24,7 @@ from messages import (
     CommitNight,
     ConsolidateNow,
     GenerationCommitted,
+    HeldOutLoss,
     InboxSurveyed,
     LearningState,
     NightClosed,
@@ -57,6 +59,8 @@ class ConsolidatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
         look_every_seconds: how often a missed or refused night is thought of again.
         timeout_seconds: of the merge and its proof; then the child process is killed and yesterday stays.
         retry_after_seconds: before a refused night is tried again.
+        held_out_tolerance: nats per token by which the merged model may be worse than base and adapter on held-out
+            text; what rounding explains, and no more.
     """
 
     at: time = time(3, 0)
@@ -64,6 +68,7 @@ class ConsolidatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     look_every_seconds: Annotated[float, Meta(ge=1, le=3600)] = 60.0
     timeout_seconds: Annotated[float, Meta(ge=1)] = 1800.0
     retry_after_seconds: Annotated[float, Meta(ge=0)] = 72_000.0
+    held_out_tolerance: Annotated[float, Meta(ge=0)] = 0.02
 
 
 def last_due(now: datetime, at: time) -> datetime:
@@ -87,6 +92,20 @@ def owed(now: datetime, at: time, learning_since: str | None, had_nights: Collec
     clock_was_far_ahead = learnt > now.replace(tzinfo=None) + timedelta(days=1)
     day = due.date().isoformat()
     return day if (learnt < due or clock_was_far_ahead) and day not in had_nights else ""
+
+
+def worse(found: HeldOutLoss | None, tolerance: float) -> str:
+    """Why the merged model may not take the place of base and adapter, in words with both figures, or ``""``.
+
+    It is held against what is in force, base and adapter, and against nothing else: a day that made the model worse on
+    older text is in force already, and refusing to fold it in would not take it back.
+    """
+    if found is None or found.merged <= found.adapter + tolerance:
+        return ""
+    return (
+        f"on {found.examples} held-out example(s) the merged model's loss is {found.merged:.4f}, and that of base and "
+        f"adapter {found.adapter:.4f}; it may be {tolerance:g} more"
+    )
 
 
 class Consolidator(Actor):
@@ -232,6 +251,10 @@ class Consolidator(Actor):
             await self.blocking(lambda: self._clear(path, staged))
             outcome = await self._merger.merge(request)
             if isinstance(outcome, MergeDone):
+                if why := worse(outcome.held_out, self.settings.held_out_tolerance):
+                    await self.blocking(lambda: durable.remove(self.disk, staged))
+                    await self._refuse(night, HELD_OUT_WORSE, why, outcome.held_out)
+                    return None
                 await self.blocking(lambda: durable.show_directory(self.disk, staged, path))
         except OSError as error:
             code = "NF-DISK-001" if error.errno == errno.ENOSPC else "NF-DISK-003"
@@ -245,6 +268,7 @@ class Consolidator(Actor):
                 tensors=outcome.tensors,
                 max_logit_difference=outcome.max_logit_difference,
                 seconds=outcome.seconds,
+                held_out=outcome.held_out,
             )
         )
         return path
@@ -283,6 +307,6 @@ class Consolidator(Actor):
         await self.send(NightFinished(night=night, model_path=model_path, seconds=seconds))
         return True
 
-    async def _refuse(self, night: str, code: str, why: str) -> None:
+    async def _refuse(self, night: str, code: str, why: str, held_out: HeldOutLoss | None = None) -> None:
         self._refused_at = self.clock.monotonic()
-        await self.send(NightRefused(night=night, code=code, why=why))
+        await self.send(NightRefused(night=night, code=code, why=why, held_out=held_out))

@@ -91,17 +91,21 @@ def _step_back(threads: int) -> None:
 
 
 def _do(job: MergeJob) -> MergeOutcome:
+    from actors.consolidator.held_out import kept_in_generation
     from actors.consolidator.merge import merge
     from actors.consolidator.verify import verify_answers, verify_tensors
 
     base, out, adapters = Path(job.base), Path(job.out), [Path(adapter) for adapter in job.adapters]
     try:
         summary = merge(base, adapters, out)
-        difference = 0.0
+        difference, held_out = 0.0, None
         if job.verify:
             verify_tensors(base, adapters, out)
             if adapters:
-                difference = verify_answers(Path(job.last_base), adapters[-1], out).max_logit_difference
+                check = verify_answers(
+                    Path(job.last_base), adapters[-1], out, held_out=kept_in_generation(adapters[-1])
+                )
+                difference, held_out = check.max_logit_difference, check.held_out
     except MergeProblem as problem:
         return MergeOutcome(refused=MergeRefused(problem.code, problem.why))
     except OSError as error:
@@ -109,7 +113,7 @@ def _do(job: MergeJob) -> MergeOutcome:
         return MergeOutcome(refused=MergeRefused(NO_SPACE if full else DISK_REFUSED, f"the disk refused: {error}"))
     except MemoryError:
         return MergeOutcome(refused=MergeRefused(NO_MEMORY, "there was not enough memory to merge and verify"))
-    return MergeOutcome(done=MergeDone(summary.tensors, summary.size_bytes, difference, seconds=0.0))
+    return MergeOutcome(done=MergeDone(summary.tensors, summary.size_bytes, difference, seconds=0.0, held_out=held_out))
 
 
 if __name__ == "__main__":

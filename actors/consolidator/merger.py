@@ -6,6 +6,8 @@ from typing import Protocol
 
 import msgspec
 
+from messages.held_out import HeldOutLoss
+
 
 class MergeRequest(msgspec.Struct, frozen=True):
     """Merge ``deltas`` (home-relative adapter folders, oldest first) into the pristine base.
@@ -21,12 +23,17 @@ class MergeRequest(msgspec.Struct, frozen=True):
 
 
 class MergeDone(msgspec.Struct, frozen=True):
-    """The model is at ``out``, durable and verified. ``max_logit_difference`` against base + adapter."""
+    """The model is at ``out``, durable and verified. ``max_logit_difference`` against base + adapter.
+
+    ``held_out`` is the loss of both on what no file trained, and the Consolidator's to judge; ``None``: nothing was
+    held out, so the answers alone speak for the model.
+    """
 
     tensors: int
     size_bytes: int
     max_logit_difference: float
     seconds: float
+    held_out: HeldOutLoss | None = None
 
 
 class MergeRefused(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from messages import (
     DiskMeasured,
     FileWithdrawn,
     GenerationCommitted,
+    HeldOutLoss,
     InboxSurveyed,
     LeftoversSwept,
     Message,
@@ -32,6 +33,7 @@ from messages import (
     NightFinished,
     NightRefused,
     NightStarted,
+    NightVerified,
     PluginNoted,
     RetentionApplied,
     TrainerReady,
@@ -121,6 +123,7 @@ class Page(msgspec.Struct):
     dropped: int = 0
     deletes_stuck: int = 0
     disabled: list[DisabledLine] = []
+    held_out: HeldOutLoss | None = None
 
 
 class Folder:
@@ -219,6 +222,10 @@ class Folder:
                 page.base = message.night
             case NightClosed():
                 page.night = ""
+            case NightVerified():
+                page.held_out = message.held_out
+            case NightRefused() if message.held_out is not None:
+                page.held_out = message.held_out
 
     def _fold_trouble(self, message: Message, when: str) -> None:
         page = self.page
