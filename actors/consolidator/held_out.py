@@ -27,6 +27,9 @@ TOKENS_MIN = 256
 """Tokens times parameters of one pass, so that three passes take minutes on two cores: all that is kept for a model of
 half a billion parameters, some hundred tokens for one of eight billion; and never fewer than ``TOKENS_MIN``."""
 
+IN_FLOAT32_MAX = 2_000_000_000
+"""Parameters. It takes four bytes for each, and twice a large model's memory is too much to ask for at night."""
+
 
 def kept_in_generation(generation: Path) -> HeldOut:
     """What lies beside the adapter of a generation; nothing in one that was written before there was this file.
@@ -45,16 +48,23 @@ def kept_in_generation(generation: Path) -> HeldOut:
 
 
 class Measure:
-    """One choice of windows, for models of ``parameters`` parameters."""
+    """One choice of windows, for models of ``parameters`` parameters.
+
+    Up to ``IN_FLOAT32_MAX`` of them the sums are done in float32: what 16 bits of a weight have lost is seen then,
+    where sums in 16 bits would lose as much of base + adapter too. A larger model is measured in its own numbers.
+    """
 
     def __init__(self, held_out: HeldOut, parameters: int) -> None:
+        self._in_float32 = parameters <= IN_FLOAT32_MAX
         self._windows = chosen(held_out, max(TOKENS_MIN, PARAMETER_TOKENS_MAX // max(1, parameters)))
         self._tokens = sum(len(window.targets) for window in self._windows)
 
     def loss(self, model: Any) -> float:
-        """Mean nats per token; 0.0 where there is nothing to measure."""
+        """Mean nats per token; 0.0 where there is nothing to measure. The model may be in float32 afterwards."""
         if not self._tokens:
             return 0.0
+        if self._in_float32:
+            model.float()
         return math.fsum(_summed_loss(model, window) for window in self._windows) / self._tokens
 
     def told(self, *, merged: float, adapter: float, yesterday: float) -> HeldOutLoss | None:

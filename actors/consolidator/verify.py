@@ -192,10 +192,11 @@ def verify_answers(
         raise MergeProblem(
             ANSWERS_DIFFER, f"{out} loads with {merged_gaps or 'no gaps'}, {last_base} with {gaps or 'none'}"
         )
-    yesterday_loss = measure.loss(model)
     with_adapter = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
     expected = _logits(with_adapter, asked)
     adapter_loss = measure.loss(with_adapter)
+    with with_adapter.disable_adapter():
+        yesterday_loss = measure.loss(with_adapter)
     del model, with_adapter
     gc.collect()
     check = _judge(answers, expected, TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16]))

@@ -41,7 +41,8 @@ Completion: prompt completion
 ConsolidateNow:
 Conversation: turns tools
 Cursor: batch name path digest examples step steps epochs first_global_step loss_before tokens_trained
-    tokens_masked tokens_cut seconds checkpoints steps_skipped resumed warnings
+    tokens_masked tokens_cut seconds checkpoints steps_skipped resumed warnings held_out
+    loss_held_out_before
 DamageFound: what why instead
 Delta: night path digest due_date global_step generation
 DiskMeasured: free_bytes needed_bytes ok
@@ -51,6 +52,7 @@ EngineLoaded: state generation device dtype model parameters trainable
 EngineStumbled: code why transient traceback
 FileWithdrawn: name
 GenerationCommitted: ticket generation path why global_step adapter_id adapter_step size_bytes seconds
+HeldOutLoss: examples tokens merged adapter yesterday
 InboxChanged:
 InboxReplaced: made_again
 InboxSurveyed: waiting waiting_count unready ignored claimed
@@ -66,15 +68,15 @@ NightClosed: night committed
 NightCommitted: night generation model_path global_step adapter_id
 NightFinished: night model_path seconds
 NightNotCommitted: why
-NightRefused: night code why
+NightRefused: night code why held_out
 NightStarted: night due_date deltas
-NightVerified: night tensors max_logit_difference seconds
+NightVerified: night tensors max_logit_difference seconds held_out
 PauseTraining:
 PluginNoted: plugin what code hint
 Question:
 Receipt: batch name digest examples epochs steps first_global_step last_global_step adapter_id tokens_trained
     tokens_masked tokens_cut loss_before loss_after seconds checkpoints steps_skipped resumed when warnings
-    line_errors line_error_count
+    line_errors line_error_count held_out loss_held_out_before loss_held_out_after
 RecordTrace: on
 Report: batch name trouble errors error_count good_lines steps_kept when notes
 ResumeTraining:

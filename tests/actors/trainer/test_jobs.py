@@ -80,6 +80,10 @@ class Scripted(HashChainEngine):
         self._call("evaluate")
         return 2.0 - 0.25 * self.calls.count("step")
 
+    def evaluate_held_out(self) -> float | None:
+        self._call("evaluate held out")
+        return super().evaluate_held_out()
+
     def snapshot(self) -> Mapping[str, bytes]:
         self._call("snapshot")
         return super().snapshot()
@@ -242,7 +246,7 @@ def test_a_batch_is_planned_and_its_loss_measured_before_the_first_step() -> Non
         tokens_cut=2,
         warnings=("one line repeats", "cut"),
     )
-    assert bench.engine.calls == ["load", "open", "evaluate"]
+    assert bench.engine.calls == ["load", "open", "evaluate", "evaluate held out"]
 
 
 def test_t1_a_batch_that_goes_on_is_not_measured_again_and_tells_nothing_twice() -> None:
@@ -253,6 +257,38 @@ def test_t1_a_batch_that_goes_on_is_not_measured_again_and_tells_nothing_twice()
     assert (again.cursor.step, again.cursor.resumed, again.cursor.loss_before) == (2, 1, 2.0)
     assert again.cursor.warnings == ("one line repeats", "cut")
     assert bench.engine.calls.count("evaluate") == 1
+
+
+LARGE = b"".join(b"%d\n" % number for number in range(40))
+
+
+def test_what_is_held_out_is_measured_before_and_after_and_told_in_the_receipt() -> None:
+    bench = Bench(LARGE)
+    state = bench.opened()
+    assert state.cursor is not None
+    assert (state.cursor.held_out, state.cursor.loss_held_out_before) == (4, 1.0)
+    # 36 of the 40 are learnt, four a step, in each of two epochs.
+    assert (state.cursor.examples, state.cursor.steps) == (40, 18)
+    taken = bench.taken(state, 2)
+    again = bench.jobs.open_batch(taken.state, ACCEPTED)
+    assert isinstance(again, BatchOpened)
+    assert (again.cursor.held_out, again.cursor.loss_held_out_before) == (4, 1.0)
+    done = bench.slice(replace(taken.state, cursor=again.cursor))
+    assert isinstance(done, BatchExhausted)
+    receipt = done.trained.receipt
+    assert (receipt.held_out, receipt.loss_held_out_before, receipt.loss_held_out_after) == (4, 1.0, 1.0)
+    assert bench.engine.calls.count("evaluate held out") == 2, "not again when it is resumed"
+
+
+def test_a_batch_that_goes_on_holds_out_as_many_as_its_cursor_says() -> None:
+    bench = Bench(LARGE)
+    taken = bench.taken(bench.opened(), 2)
+    assert taken.state.cursor is not None
+    # As a version that held out nothing would have left it.
+    old = replace(taken.state, cursor=replace(taken.state.cursor, held_out=0, loss_held_out_before=None, steps=20))
+    again = bench.jobs.open_batch(old, ACCEPTED)
+    assert isinstance(again, BatchOpened)
+    assert (again.cursor.held_out, again.cursor.loss_held_out_before, again.cursor.steps) == (0, None, 20)
 
 
 def test_a_slice_takes_as_many_steps_as_it_may() -> None:
