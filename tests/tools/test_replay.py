@@ -624,8 +624,8 @@ def test_what_counts_as_the_same(then: Any, now: Any, path: str) -> None:
         ("NightVerified", {"tensors": 3, "max_logit_difference": 0.5, "seconds": 60.0}, MergeDone(3, 0, 0.5, 60.0)),
         (
             "NightRefused",
-            {"code": "NF-MERGE-001", "why": "late", "held_out": None},
-            MergeRefused("NF-MERGE-001", "late"),
+            {"code": "NF-MERGE-1", "why": "late", "held_out": None},
+            MergeRefused("NF-MERGE-1", "late"),
         ),
         # The Consolidator refused it, and shall do so again, for the same figures.
         (

@@ -147,20 +147,20 @@ def written(home: Path, name: str, files: Mapping[str, bytes]) -> str:
 def test_n10_what_is_held_out_is_in_no_step_and_all_else_in_each_epoch(
     engines: Any, monkeypatch: pytest.MonkeyPatch, length_max: int | None
 ) -> None:
-    from actors.trainer import torch_engine
+    from actors.trainer.loss import trained_loss
 
     engine = engines(max_length=length_max)
     plan = engine.open_batch("batch.jsonl", cursor(), 0)
     tokens = engine._open.tokens
     examples = set(choose(7, "blake3:ab", [1] * EXAMPLES, 3))
     assert plan.held_out == len(examples) == 3
-    real, trained = torch_engine.trained_loss, Counter[int]()
+    trained = Counter[int]()
 
     def watched(model: Any, batch: Any, numbers: list[int]) -> Any:
         trained.update(numbers if model.training else [])
-        return real(model, batch, numbers)
+        return trained_loss(model, batch, numbers)
 
-    monkeypatch.setattr(torch_engine, "trained_loss", watched)
+    monkeypatch.setattr("actors.trainer.torch_engine.trained_loss", watched)
     before = engine.evaluate(), engine.evaluate_held_out()
     done = [engine.step(number) for number in range(plan.steps)]
     after = engine.evaluate(), engine.evaluate_held_out()

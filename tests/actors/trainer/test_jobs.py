@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from actors.trainer.engine import BatchPlan, EngineError, EngineInfo, Step
+from actors.trainer.held_out import choose
 from actors.trainer.jobs import DeviceJobs
 from actors.trainer.settings import TrainerSettings
 from messages import (
@@ -29,7 +30,7 @@ from messages import (
 )
 from runtime.cloakroom import Cloakroom
 from runtime.simulation.disk import SimDisk
-from tools.simulated_house.engine import HashChainEngine
+from tools.simulated_house.engine import POISON, HashChainEngine
 
 EMPTY = StateInForce(generation=0, path="", state=LearningState(), ledger=(), model_path="")
 ACCEPTED = BatchAccepted(
@@ -278,6 +279,16 @@ def test_what_is_held_out_is_measured_before_and_after_and_told_in_the_receipt()
     receipt = done.trained.receipt
     assert (receipt.held_out, receipt.loss_held_out_before, receipt.loss_held_out_after) == (4, 1.0, 1.0)
     assert bench.engine.calls.count("evaluate held out") == 2, "not again when it is resumed"
+
+
+@pytest.mark.parametrize("is_held_out", [True, False])
+def test_n10_an_example_that_is_held_out_is_never_trained(is_held_out: bool) -> None:
+    held_out = choose(11, ACCEPTED.digest, [1] * 40, 4)
+    at = held_out[0] if is_held_out else next(number for number in range(40) if number not in held_out)
+    lines = [POISON if number == at else b"%d" % number for number in range(40)]
+    bench = Bench(b"\n".join(lines))
+    done = bench.slice(bench.opened())
+    assert isinstance(done, BatchExhausted if is_held_out else EngineStumbled)
 
 
 def test_a_batch_that_goes_on_holds_out_as_many_as_its_cursor_says() -> None:
