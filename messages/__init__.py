@@ -52,6 +52,7 @@ from messages.examples import (
     Turn,
     decode_line,
 )
+from messages.held_out import HeldOutLoss
 from messages.learning import (
     SCHEMA,
     AdapterBegun,
@@ -168,6 +169,7 @@ __all__ = [
     "GenerationDamaged",
     "HealAgain",
     "HealModel",
+    "HeldOutLoss",
     "InboxChanged",
     "InboxReplaced",
     "InboxSurveyed",

@@ -393,6 +393,15 @@ MERGE: dict[str, Explanation] = {
         "The model was refused and removed; yesterday's stays in force and the adapter is kept.",
         "See whether transformers or peft changed since the adapter began; report it with the versions.",
     ),
+    "NF-MERGE-032": Explanation(
+        "The merged model is worse on held-out text",
+        "On examples that were never trained its loss is higher than that of base and adapter, by more than "
+        "[consolidator] held_out_tolerance. Both figures are told. Its tensors are right, so it is the rounding: what "
+        "was learnt is still too small for the numbers of the model to hold.",
+        "The model was refused and removed; yesterday's stays in force, and the adapter is kept and goes on learning.",
+        "Usually nothing: it is tried again, and passes once more is learnt. If it never does, allow more with "
+        "held_out_tolerance, or begin a home on a base in float32.",
+    ),
     "NF-MERGE-040": Explanation(
         "There is nothing to fold in",
         "A night was asked for, but nothing was learnt since the last one, or what is committed is not what the "

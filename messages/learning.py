@@ -16,7 +16,8 @@ class Cursor(msgspec.Struct, frozen=True):
 
     The order of examples is a pure function of (seed, digest, epoch), so ``step`` alone says what comes next.
     The other fields accumulate what the receipt will say; tokens as in ``Receipt``, ``seconds`` of training,
-    ``checkpoint_seconds`` for which it stood still for checkpoints.
+    ``checkpoint_seconds`` for which it stood still for checkpoints. With ``epochs``, ``held_out`` belongs to the order:
+    so many examples are in no step of this batch, from its first to its last.
     """
 
     batch: str
@@ -38,6 +39,8 @@ class Cursor(msgspec.Struct, frozen=True):
     steps_skipped: int = 0
     resumed: int = 0
     warnings: tuple[str, ...] = ()
+    held_out: int = 0
+    loss_held_out_before: float | None = None
 
 
 class LearningState(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from messages.held_out import HeldOutLoss
 from messages.message import Message
 
 
@@ -18,12 +19,16 @@ class NightStarted(Message, frozen=True):
 
 
 class NightVerified(Message, frozen=True):
-    """The merged model was loaded from disk and answers as base + adapter did (largest logit difference)."""
+    """The merged model was loaded from disk and answers as base + adapter did (largest logit difference).
+
+    ``held_out``: and is no worse than these on what no file trained; ``None`` where nothing was held out.
+    """
 
     night: str
     tensors: int
     max_logit_difference: float
     seconds: float
+    held_out: HeldOutLoss | None = None
 
 
 class NightFinished(Message, frozen=True):
@@ -35,11 +40,15 @@ class NightFinished(Message, frozen=True):
 
 
 class NightRefused(Message, frozen=True):
-    """Yesterday stays in force; ``why`` says the reason in words."""
+    """Yesterday stays in force; ``why`` says the reason in words.
+
+    ``held_out`` has the figures where the merged model was refused for them.
+    """
 
     night: str
     code: str
     why: str
+    held_out: HeldOutLoss | None = None
 
 
 class ModelRefused(Message, frozen=True):

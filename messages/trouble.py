@@ -57,6 +57,8 @@ class Receipt(msgspec.Struct, frozen=True):
     fixed sample of the file, measured before its first and after its last step. ``seconds`` is training time.
     ``checkpoint_seconds``: how long the steps stood still for all ``checkpoints`` together, which is while the state is
     copied; ``checkpoint_share``: of the time that training took with them.
+    ``held_out`` of the ``examples`` were never trained; ``loss_held_out_*`` is the loss over these alone, ``None``
+    where there are none.
     """
 
     batch: str
@@ -83,3 +85,6 @@ class Receipt(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     line_errors: tuple[LineError, ...] = ()
     line_error_count: int = 0
+    held_out: int = 0
+    loss_held_out_before: float | None = None
+    loss_held_out_after: float | None = None

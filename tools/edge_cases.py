@@ -157,8 +157,7 @@ ROWS: tuple[Row, ...] = (
         "n10",
         "the merged model differs from base and adapter, or answers worse",
         "the night is refused with both figures; the adapter is kept",
-        (REAL,),
-        but="the loss on held-out text is not measured: answers are compared with those of base and adapter",
+        (SIM, REAL),
     ),
     Row("n11", "a file arrives in the middle of a night", "it waits, and trains on the new base", (SIM,)),
     Row(

@@ -16,12 +16,15 @@ within the minute; what an actor decided by it in between shows as a difference.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
+
+import msgspec
 
 from actors.consolidator.merger import MergeDone, MergeRefused, MergeRequest
 from actors.trainer.engine import Engine
+from messages import HeldOutLoss
 from runtime import Child, MailboxSpec
 from runtime.errors import EXIT_FAILED, OperatorError
 from runtime.tree import Branch, children_of
@@ -52,10 +55,20 @@ class _RecordedMerger:
             told = proven.value
             asked = self._next("CommitNight")
             digest = str(asked.value.get("model_digest", "")) if asked is not None else ""
-            return MergeDone(told["tensors"], 0, told["max_logit_difference"], told["seconds"], digest)
+            losses = _losses(told)
+            return MergeDone(told["tensors"], 0, told["max_logit_difference"], told["seconds"], digest, losses)
         if (refused := self._next("NightRefused")) is not None:
+            if (losses := _losses(refused.value)) is not None:
+                # The merge was done, and the Consolidator refused it for these figures: let it do so again.
+                return MergeDone(0, 0, 0.0, 0.0, held_out=losses)
             return MergeRefused(refused.value["code"], refused.value["why"])
         raise self._cell().missed("how the merge ended")
+
+
+def _losses(told: Mapping[str, Any]) -> HeldOutLoss | None:
+    """The figures in a message; one recorded before there were any has none."""
+    found = told.get("held_out")
+    return msgspec.convert(found, HeldOutLoss) if found is not None else None
 
 
 def replay_command(home: Path, actor: str, *, run: Chosen = None, incarnation: Chosen = None) -> tuple[bool, list[str]]:

@@ -15,6 +15,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from actors.consolidator.merge_problem import HELD_OUT_WORSE
 from actors.consolidator.merger import MergeDone, Merger, MergeRefused, MergeRequest
 from actors.consolidator.model_care import CareSettings, ModelCare
 from messages import (
@@ -24,6 +25,7 @@ from messages import (
     ConsolidateNow,
     DamageHealed,
     GenerationCommitted,
+    HeldOutLoss,
     InboxSurveyed,
     LearningState,
     NightClosed,
@@ -58,6 +60,8 @@ class ConsolidatorSettings(CareSettings, frozen=True, forbid_unknown_fields=True
         look_every_seconds: how often a missed or refused night is thought of again.
         timeout_seconds: of the merge and its proof; then the child process is killed and yesterday stays.
         retry_after_seconds: before a refused night is tried again.
+        held_out_tolerance: nats per token by which the merged model may be worse than base and adapter on held-out
+            text; what rounding explains, and no more.
     """
 
     at: time = time(3, 0)
@@ -65,6 +69,7 @@ class ConsolidatorSettings(CareSettings, frozen=True, forbid_unknown_fields=True
     look_every_seconds: Annotated[float, Meta(ge=1, le=3600)] = 60.0
     timeout_seconds: Annotated[float, Meta(ge=1)] = 1800.0
     retry_after_seconds: Annotated[float, Meta(ge=0)] = 72_000.0
+    held_out_tolerance: Annotated[float, Meta(ge=0)] = 0.02
 
 
 def last_due(now: datetime, at: time) -> datetime:
@@ -88,6 +93,20 @@ def owed(now: datetime, at: time, learning_since: str | None, had_nights: Collec
     clock_was_far_ahead = learnt > now.replace(tzinfo=None) + timedelta(days=1)
     day = due.date().isoformat()
     return day if (learnt < due or clock_was_far_ahead) and day not in had_nights else ""
+
+
+def worse(found: HeldOutLoss | None, tolerance: float) -> str:
+    """Why the merged model may not take the place of base and adapter, in words with both figures, or ``""``.
+
+    It is held against what is in force, base and adapter, and against nothing else: a day that made the model worse on
+    older text is in force already, and refusing to fold it in would not take it back.
+    """
+    if found is None or found.merged <= found.adapter + tolerance:
+        return ""
+    return (
+        f"on {found.examples} held-out example(s) the merged model's loss is {found.merged:.4f}, and that of base and "
+        f"adapter {found.adapter:.4f}; it may be {tolerance:g} more"
+    )
 
 
 class Consolidator(ModelCare):
@@ -253,6 +272,10 @@ class Consolidator(ModelCare):
             await self.blocking(lambda: self._clear(path, staged))
             outcome = await self._merger.merge(request)
             if isinstance(outcome, MergeDone):
+                if why := worse(outcome.held_out, self.settings.held_out_tolerance):
+                    await self.blocking(lambda: durable.remove(self.disk, staged))
+                    await self._refuse(night, HELD_OUT_WORSE, why, outcome.held_out)
+                    return None
                 await self.blocking(lambda: durable.show_directory(self.disk, staged, path))
         except OSError as error:
             code = "NF-DISK-001" if error.errno == errno.ENOSPC else "NF-DISK-003"
@@ -266,6 +289,7 @@ class Consolidator(ModelCare):
                 tensors=outcome.tensors,
                 max_logit_difference=outcome.max_logit_difference,
                 seconds=outcome.seconds,
+                held_out=outcome.held_out,
             )
         )
         return path, outcome.digest
@@ -312,6 +336,6 @@ class Consolidator(ModelCare):
         await self.send(NightFinished(night=night, model_path=model_path, seconds=seconds))
         return True
 
-    async def _refuse(self, night: str, code: str, why: str) -> None:
+    async def _refuse(self, night: str, code: str, why: str, held_out: HeldOutLoss | None = None) -> None:
         self._refused_at = self.clock.monotonic()
-        await self.send(NightRefused(night=night, code=code, why=why))
+        await self.send(NightRefused(night=night, code=code, why=why, held_out=held_out))

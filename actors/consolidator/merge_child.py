@@ -96,6 +96,7 @@ def _step_back(threads: int) -> None:
 
 
 def _do(job: MergeJob) -> MergeOutcome:
+    from actors.consolidator.held_out import kept_in_generation
     from actors.consolidator.merge import fsync, merge, write_new
     from actors.consolidator.verify import verify_answers, verify_tensors
 
@@ -106,11 +107,14 @@ def _do(job: MergeJob) -> MergeOutcome:
         nights = job.nights or tuple(adapter.name for adapter in adapters)
         write_new(manifest_of(nights, job.base_fingerprint, made_of, summary.files), out / MANIFEST)
         fsync(out)
-        difference = 0.0
+        difference, held_out = 0.0, None
         if job.verify:
             verify_tensors(base, adapters, out)
             if adapters and job.answers:
-                difference = verify_answers(Path(job.last_base), adapters[-1], out).max_logit_difference
+                check = verify_answers(
+                    Path(job.last_base), adapters[-1], out, held_out=kept_in_generation(adapters[-1])
+                )
+                difference, held_out = check.max_logit_difference, check.held_out
     except MergeProblem as problem:
         return MergeOutcome(refused=MergeRefused(problem.code, problem.why))
     except OSError as error:
@@ -119,7 +123,8 @@ def _do(job: MergeJob) -> MergeOutcome:
     except MemoryError:
         return MergeOutcome(refused=MergeRefused(NO_MEMORY, "there was not enough memory to merge and verify"))
     digest = table_digest(summary.files)
-    return MergeOutcome(done=MergeDone(summary.tensors, summary.size_bytes, difference, seconds=0.0, digest=digest))
+    done = MergeDone(summary.tensors, summary.size_bytes, difference, seconds=0.0, digest=digest, held_out=held_out)
+    return MergeOutcome(done=done)
 
 
 def _files_of(adapter: Path) -> dict[str, FileEntry]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+HELD_OUT_WORSE = "NF-MERGE-032"
+
 
 class MergeProblem(Exception):
     """Bad input or a bad result; nothing of what was written is to be used.

@@ -6,6 +6,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from messages.held_out import HeldOutLoss
+
 
 class MergeRequest(msgspec.Struct, frozen=True):
     """Merge ``deltas`` (home-relative adapter folders, oldest first) into the pristine base.
@@ -29,6 +31,8 @@ class MergeDone(msgspec.Struct, frozen=True):
     """The model is at ``out``, durable and verified. ``max_logit_difference`` against base + adapter.
 
     ``digest`` is that of its files, as ``runtime.manifest`` has it; ``""``: it was written without a manifest.
+    ``held_out`` is the loss of both on what no file trained, and the Consolidator's to judge; ``None``: nothing was
+    held out, so the answers alone speak for the model.
     """
 
     tensors: int
@@ -36,6 +40,7 @@ class MergeDone(msgspec.Struct, frozen=True):
     max_logit_difference: float
     seconds: float
     digest: str = ""
+    held_out: HeldOutLoss | None = None
 
 
 class MergeRefused(msgspec.Struct, frozen=True):

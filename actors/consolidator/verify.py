@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import torch
 
+from actors.consolidator.held_out import NOTHING_HELD_OUT, Measure
 from actors.consolidator.merge import (
     FLOATS,
     Block,
@@ -32,6 +33,7 @@ from actors.consolidator.merge import (
 )
 from actors.consolidator.merge_problem import MergeProblem
 from actors.consolidator.weights_file import WeightsFile, read_weights_file
+from messages.held_out import HeldOut, HeldOutLoss
 
 TENSORS_DIFFER = "NF-MERGE-030"
 ANSWERS_DIFFER = "NF-MERGE-031"
@@ -59,12 +61,16 @@ class TensorCheck(msgspec.Struct, frozen=True):
 
 
 class AnswerCheck(msgspec.Struct, frozen=True):
-    """How far apart the answers are; ``relative`` is what is held against ``tolerance``."""
+    """How far apart the answers are; ``relative`` is what is held against ``tolerance``.
+
+    ``held_out``: the losses on held-out text, if there was any; nothing is held against them here.
+    """
 
     max_logit_difference: float
     relative: float
     tolerance: float
     agreement: float
+    held_out: HeldOutLoss | None = None
 
 
 class _Survival:
@@ -155,8 +161,17 @@ def _check_sampled_rows(plan: Plan, block: Block, source: int, there: torch.Tens
         survival.rows.append((float((after - before) @ delta), float(delta @ delta)))
 
 
-def verify_answers(last_base: Path, adapter: Path, out: Path, probes: Sequence[Sequence[int]] = ()) -> AnswerCheck:
+def verify_answers(
+    last_base: Path,
+    adapter: Path,
+    out: Path,
+    probes: Sequence[Sequence[int]] = (),
+    *,
+    held_out: HeldOut = NOTHING_HELD_OUT,
+) -> AnswerCheck:
     """Ask ``out``, and ``last_base`` with ``adapter`` on it, the same things. One model in memory at a time.
+
+    Each is also measured on ``held_out``, and so is ``last_base`` without the adapter.
 
     Raises:
         MergeProblem: it does not load, lacks weights, or answers differently (``NF-MERGE-031``).
@@ -168,6 +183,8 @@ def verify_answers(last_base: Path, adapter: Path, out: Path, probes: Sequence[S
     asked = [list(probe) for probe in probes] or probe_ids(out, _vocabulary(merged))
     dtype = merged.dtype
     answers = _logits(merged, asked)
+    measure = Measure(held_out, sum(each.numel() for each in merged.parameters()))
+    merged_loss = measure.loss(merged)
     del merged
     gc.collect()
     model, gaps = _load(last_base)
@@ -175,10 +192,17 @@ def verify_answers(last_base: Path, adapter: Path, out: Path, probes: Sequence[S
         raise MergeProblem(
             ANSWERS_DIFFER, f"{out} loads with {merged_gaps or 'no gaps'}, {last_base} with {gaps or 'none'}"
         )
-    expected = _logits(PeftModel.from_pretrained(model, str(adapter), is_trainable=False), asked)
-    del model
+    with_adapter = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
+    expected = _logits(with_adapter, asked)
+    adapter_loss = measure.loss(with_adapter)
+    with with_adapter.disable_adapter():
+        yesterday_loss = measure.loss(with_adapter)
+    del model, with_adapter
     gc.collect()
-    return _judge(answers, expected, TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16]))
+    check = _judge(answers, expected, TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16]))
+    return msgspec.structs.replace(
+        check, held_out=measure.told(merged=merged_loss, adapter=adapter_loss, yesterday=yesterday_loss)
+    )
 
 
 def probe_ids(folder: Path, vocabulary: int) -> list[list[int]]:

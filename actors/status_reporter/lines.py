@@ -19,6 +19,7 @@ from messages import (
     DiskRunningLow,
     FileWithdrawn,
     GenerationCommitted,
+    HeldOutLoss,
     InboxReplaced,
     LeftoversSwept,
     Message,
@@ -104,7 +105,13 @@ def _of_batches(message: Message) -> str | None:
             receipt = message.receipt
             return (
                 f"trained    {message.name}: loss {_loss(receipt.loss_before)} -> {_loss(receipt.loss_after)} "
-                f"in {receipt.steps} steps, {receipt.seconds:.1f} s" + _notes(receipt.warnings)
+                + (
+                    f"(held out {_loss(receipt.loss_held_out_before)} -> {_loss(receipt.loss_held_out_after)}) "
+                    if receipt.held_out
+                    else ""
+                )
+                + f"in {receipt.steps} steps, {receipt.seconds:.1f} s"
+                + _notes(receipt.warnings)
             )
         case BatchFiled() if message.path:
             return f"filed      {message.path}"
@@ -153,7 +160,7 @@ def _of_nights(message: Message) -> str | None:
         case NightVerified():
             return (
                 f"verified   {message.tensors} tensors; largest logit difference to base + adapter "
-                f"{message.max_logit_difference:.2e}"
+                f"{message.max_logit_difference:.2e}" + _held_out(message.held_out)
             )
         case NightFinished():
             return f"night      {message.night}: {message.model_path} is in force after {message.seconds:.1f} s"
@@ -216,6 +223,15 @@ def _of_trouble(message: Message) -> str | None:
             last_line = message.why.strip().rsplit("\n", 1)[-1]
             return f"dead       {message.count} {message.message_type} to {message.actor}: {last_line}"
     return None
+
+
+def _held_out(found: HeldOutLoss | None) -> str:
+    if found is None:
+        return "; nothing was held out to measure"
+    return (
+        f"; held-out loss {found.merged:.3f}, base + adapter {found.adapter:.3f}, without the adapter "
+        f"{found.yesterday:.3f}"
+    )
 
 
 def _loss(value: float | None) -> str:

@@ -23,6 +23,7 @@ from messages import (
     DiskMeasured,
     FileWithdrawn,
     GenerationCommitted,
+    HeldOutLoss,
     InboxSurveyed,
     LeftoversSwept,
     Message,
@@ -35,6 +36,7 @@ from messages import (
     NightFinished,
     NightRefused,
     NightStarted,
+    NightVerified,
     PluginNoted,
     RetentionApplied,
     ScrubFinished,
@@ -139,6 +141,7 @@ class Page(msgspec.Struct):
     deletes_stuck: int = 0
     disabled: list[DisabledLine] = []
     last_scrub: ScrubLine | None = None
+    held_out: HeldOutLoss | None = None
 
 
 class Folder:
@@ -242,6 +245,10 @@ class Folder:
                 page.base = message.night
             case NightClosed():
                 page.night = ""
+            case NightVerified():
+                page.held_out = message.held_out
+            case NightRefused() if message.held_out is not None:
+                page.held_out = message.held_out
 
     def _fold_trouble(self, message: Message, when: str) -> None:
         page = self.page

@@ -35,7 +35,7 @@ class EngineInfo(msgspec.Struct, frozen=True):
 
 
 class BatchPlan(msgspec.Struct, frozen=True):
-    """What a batch will take. Token counts are over all epochs."""
+    """What a batch will take. Token counts are over all epochs; ``held_out`` of its examples are in no step."""
 
     steps: int
     epochs: int
@@ -44,6 +44,7 @@ class BatchPlan(msgspec.Struct, frozen=True):
     tokens_masked: int
     tokens_cut: int
     warnings: tuple[str, ...] = ()
+    held_out: int = 0
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -87,17 +88,25 @@ class Engine(Protocol):
             generation_path: home-relative folder, already verified; ``""`` begins a fresh adapter.
             model_path: home-relative folder of the merged model the adapter stands on; ``""`` for the pristine base.
 
+        A fresh adapter on a merged model is the same home's: what was held out so far goes on with it.
         Loading is all or refuse: a missing or unknown tensor raises, nothing is silently fresh.
         """
 
     def open_batch(self, path: str, cursor: Cursor, adapter_step: int) -> BatchPlan:
-        """Read, tokenise and plan the batch at ``path``; the next ``step`` is number ``cursor.step``."""
+        """Read, tokenise and plan the batch at ``path``; the next ``step`` is number ``cursor.step``.
+
+        A batch that was open before (``cursor.steps``) keeps the epochs and the held-out examples of its cursor,
+        whatever the settings say by now.
+        """
 
     def step(self, adapter_step: int) -> Step:
         """Take the next optimizer step of the open batch; ``adapter_step`` (before it) sets the learning rate."""
 
     def evaluate(self) -> float | None:
         """Mean loss over the open batch's fixed sample (nats per trained token), changing nothing."""
+
+    def evaluate_held_out(self) -> float | None:
+        """The same over its held-out examples; ``None`` if it has none."""
 
     def snapshot(self) -> Mapping[str, Buffer]:
         """File name -> content of all a generation needs but ``trainer_state.json``. Never a non-finite number.

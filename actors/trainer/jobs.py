@@ -127,6 +127,7 @@ class DeviceJobs:
         try:
             plan = self._engine.open_batch(accepted.path, cursor, state.adapter_step)
             loss_before = cursor.loss_before if resumed else self._engine.evaluate()
+            held_out_before = cursor.loss_held_out_before if resumed else self._engine.evaluate_held_out()
         except (EngineError, OSError) as error:
             return stumbled(error)
         cursor = replace(
@@ -140,6 +141,8 @@ class DeviceJobs:
             tokens_cut=plan.tokens_cut,
             resumed=cursor.resumed + resumed,
             warnings=cursor.warnings if resumed else (*accepted.warnings, *plan.warnings),
+            held_out=plan.held_out,
+            loss_held_out_before=held_out_before,
         )
         return BatchOpened(cursor=cursor, tokens=plan.tokens_trained + plan.tokens_masked)
 
@@ -271,6 +274,9 @@ class DeviceJobs:
             warnings=cursor.warnings,
             line_errors=accepted.line_errors,
             line_error_count=accepted.line_error_count,
+            held_out=cursor.held_out,
+            loss_held_out_before=cursor.loss_held_out_before,
+            loss_held_out_after=self._engine.evaluate_held_out(),
         )
         trained = BatchTrained(batch=cursor.batch, name=cursor.name, receipt=receipt)
         state = replace(state, cursor=None, unfiled=(*state.unfiled, trained))

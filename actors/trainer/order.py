@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 EVALUATION_EXAMPLES = 32
 
@@ -50,13 +50,24 @@ def group(order: Iterable[int], lengths: Sequence[int], batch_tokens: int, batch
 
 
 def plan(
-    seed: int, digest: str, epochs: int, lengths: Sequence[int], batch_tokens: int, batch_examples: int
+    seed: int,
+    digest: str,
+    epochs: int,
+    lengths: Sequence[int],
+    batch_tokens: int,
+    batch_examples: int,
+    held_out: Container[int] = (),
 ) -> list[array[int]]:
-    """All steps of a batch, epoch after epoch. No step spans two epochs."""
+    """All steps of a batch, epoch after epoch. No step spans two epochs, and none has what is ``held_out``."""
     return [
         step
         for epoch in range(epochs)
-        for step in group(permutation(seed, digest, epoch, len(lengths)), lengths, batch_tokens, batch_examples)
+        for step in group(
+            (number for number in permutation(seed, digest, epoch, len(lengths)) if number not in held_out),
+            lengths,
+            batch_tokens,
+            batch_examples,
+        )
     ]
 
 
@@ -84,6 +95,7 @@ def micro_batches(
     return pieces
 
 
-def evaluation_sample(seed: int, digest: str, count: int) -> list[int]:
-    """The examples ``evaluate`` measures: always the same ones for one batch."""
-    return permutation(seed, digest, 0, count)[:EVALUATION_EXAMPLES]
+def evaluation_sample(seed: int, digest: str, count: int, held_out: Container[int] = ()) -> list[int]:
+    """The examples ``evaluate`` measures, of those that are learnt: always the same ones for one batch."""
+    learnt = [number for number in permutation(seed, digest, 0, count) if number not in held_out]
+    return learnt[:EVALUATION_EXAMPLES]

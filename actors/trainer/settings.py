@@ -35,6 +35,8 @@ class TrainerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         micro_batch_tokens: tokens sent through the model at once, with padding; bounds the memory needed.
         max_length: tokens of one window, at most; ``None`` means the model's own context.
         epochs: how often each file is read.
+        held_out_share: of a file's examples, never trained and measured before and after it, and at night; 0 for none.
+        held_out_examples_min: a file of fewer examples is learnt whole.
         over_long: an example longer than ``max_length`` is split into windows, or left out; counted either way.
         device: ``auto`` takes cuda, then mps, then cpu.
         dtype: ``auto`` is bfloat16 on a GPU that computes in it, float32 elsewhere. The adapter is always float32.
@@ -67,6 +69,8 @@ class TrainerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     micro_batch_tokens: Count = 2048
     max_length: Annotated[int, Meta(ge=8)] | None = None
     epochs: Annotated[int, Meta(ge=1, le=1000)] = 2
+    held_out_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.05
+    held_out_examples_min: Annotated[int, Meta(ge=2)] = 20
     over_long: Literal["split", "reject"] = "split"
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -26,7 +26,8 @@ class TokenisedBatch:
     Attributes:
         lengths: tokens of each window.
         trained_counts: tokens of each window that enter the loss.
-        examples: lines of which something is trained.
+        owners: for each window, the number of the example it is of; windows of one example stand together.
+        examples: lines of which something can be trained.
         cut: tokens that are in no window.
         warnings: what was left out and why, for the receipt.
     """
@@ -34,6 +35,7 @@ class TokenisedBatch:
     def __init__(self) -> None:
         self.lengths = array("q")
         self.trained_counts = array("q")
+        self.owners = array("q")
         self.examples = 0
         self.cut = 0
         self._ids = array("i")
@@ -81,6 +83,7 @@ class TokenisedBatch:
         self.cut += cut
         if not windows:
             return
+        self.owners.extend([self.examples] * len(windows))
         self.examples += 1
         for window in windows:
             self._starts.append(len(self._ids))

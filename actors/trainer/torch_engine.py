@@ -25,6 +25,7 @@ from actors.trainer import base_model, order
 from actors.trainer.adapter import CONFIG, WEIGHTS, Adapter, seed_of
 from actors.trainer.device_limits import cores, device_trouble, free_memory, out_of_memory
 from actors.trainer.engine import BatchPlan, EngineError, EngineInfo, Step
+from actors.trainer.held_out import KeptSample, hold_out, read_kept_sample, window_of
 from actors.trainer.host_buffers import HostBuffers, Tensors
 from actors.trainer.loss import trained_loss
 from actors.trainer.optimizer_file import (
@@ -39,6 +40,7 @@ from actors.trainer.rendering import Renderer
 from actors.trainer.settings import TrainerSettings
 from actors.trainer.tokenised_batch import TokenisedBatch, read_batch
 from messages import Cursor, LearningState
+from messages.held_out import HELD_OUT
 from runtime.disk import Buffer, DiskPort
 
 T = TypeVar("T")
@@ -72,10 +74,13 @@ class _Loaded:
 class _Open:
     """The batch in training: its tokens, its steps, and how many of them are done."""
 
-    def __init__(self, tokens: TokenisedBatch, steps: list[Any], sample: list[int], done: int) -> None:
+    def __init__(
+        self, tokens: TokenisedBatch, steps: list[Any], sample: list[int], held_out: list[int], done: int
+    ) -> None:
         self.tokens = tokens
         self.steps = steps
         self.sample = sample
+        self.held_out = held_out
         self.done = done
         self.micro_batch: int | None = None
 
@@ -91,6 +96,7 @@ class TorchEngine:
         self._renderer: Renderer | None = None
         self._length_max: int | None = None
         self._seed = 0
+        self._kept_sample = KeptSample()
 
     def load(self, state: LearningState, generation_path: str, model_path: str) -> EngineInfo:
         self.unload()
@@ -111,6 +117,8 @@ class TorchEngine:
         self._renderer = Renderer(tokenizer)
         self._length_max = _shortest(settings.max_length, base_model.context_length(folder, tokenizer))
         self._seed = state.seed
+        if generation_path or not model_path:
+            self._kept_sample = read_kept_sample(self._disk, generation_path)
         try:
             self._loaded = self._on_device(folder, name, device, dtype, state, generation_path)
         except torch.OutOfMemoryError as error:
@@ -141,25 +149,37 @@ class TorchEngine:
             first = "; ".join(tokens.warnings) or "it holds no example"
             raise EngineError("NF-TRAIN-002", f"nothing in {cursor.name} can be trained: {first}")
         epochs = cursor.epochs or settings.epochs
+        held_out, windows = hold_out(self._seed, cursor, tokens, settings)
         steps = order.plan(
-            self._seed, cursor.digest, epochs, tokens.lengths, settings.batch_tokens, settings.batch_examples
+            self._seed,
+            cursor.digest,
+            epochs,
+            tokens.lengths,
+            settings.batch_tokens,
+            settings.batch_examples,
+            frozenset(windows),
         )
-        if cursor.step and cursor.steps != len(steps):
+        if cursor.step and (cursor.steps, cursor.held_out) != (len(steps), held_out):
             raise EngineError(
                 "NF-TRAIN-003",
-                f"{cursor.name} was interrupted at step {cursor.step} of {cursor.steps}, and now has {len(steps)}",
+                f"{cursor.name} was interrupted at step {cursor.step} of {cursor.steps}, with {cursor.held_out} "
+                f"examples held out, and now has {len(steps)} steps and {held_out} held out",
             )
-        sample = order.evaluation_sample(self._seed, cursor.digest, len(tokens))
-        self._open = _Open(tokens, steps, sample, cursor.step)
-        trained = sum(tokens.trained_counts)
+        sample = order.evaluation_sample(self._seed, cursor.digest, len(tokens), frozenset(windows))
+        self._open = _Open(tokens, steps, sample, windows, cursor.step)
+        if not cursor.steps:  # a batch that was open before is in what its generation keeps
+            self._kept_sample.add(cursor.digest, [window_of(*tokens.window(number)) for number in windows])
+        trained = sum(tokens.trained_counts) - sum(tokens.trained_counts[number] for number in windows)
+        learnt = sum(tokens.lengths) - sum(tokens.lengths[number] for number in windows)
         return BatchPlan(
             steps=len(steps),
             epochs=epochs,
             examples=tokens.examples,
             tokens_trained=epochs * trained,
-            tokens_masked=epochs * (sum(tokens.lengths) - trained),
+            tokens_masked=epochs * (learnt - trained),
             tokens_cut=epochs * tokens.cut,
             warnings=tokens.warnings,
+            held_out=held_out,
         )
 
     def step(self, adapter_step: int) -> Step:
@@ -173,15 +193,16 @@ class TorchEngine:
 
     def evaluate(self) -> float | None:
         loaded, batch = self._both()
-        loaded.model.eval()
-        total = self._while_it_fits(batch, batch.sample, lambda: self._try_measure(loaded, batch))
-        mean = total / sum(batch.tokens.trained_counts[number] for number in batch.sample)
-        return mean if math.isfinite(mean) else None
+        return self._measured(loaded, batch, batch.sample)
+
+    def evaluate_held_out(self) -> float | None:
+        loaded, batch = self._both()
+        return self._measured(loaded, batch, batch.held_out) if batch.held_out else None
 
     def snapshot(self) -> Mapping[str, Buffer]:
         loaded = self._loaded
         assert loaded is not None, "there is nothing to snapshot before a load"
-        return {**loaded.buffers.take(), CONFIG: loaded.config}
+        return {**loaded.buffers.take(), CONFIG: loaded.config, HELD_OUT: self._kept_sample.content}
 
     def reuse(self, snapshot: Mapping[str, Buffer]) -> None:
         loaded = self._loaded
@@ -267,10 +288,16 @@ class TorchEngine:
             micro_batch=batch.micro_batch or 0,
         )
 
-    def _try_measure(self, loaded: _Loaded, batch: _Open) -> float:
+    def _measured(self, loaded: _Loaded, batch: _Open, numbers: list[int]) -> float | None:
+        loaded.model.eval()
+        total = self._while_it_fits(batch, numbers, lambda: self._try_measure(loaded, batch, numbers))
+        mean = total / sum(batch.tokens.trained_counts[number] for number in numbers)
+        return mean if math.isfinite(mean) else None
+
+    def _try_measure(self, loaded: _Loaded, batch: _Open, numbers: list[int]) -> float:
         total = 0.0
         with torch.no_grad():
-            for piece in self._pieces(batch, batch.sample):
+            for piece in self._pieces(batch, numbers):
                 total += trained_loss(loaded.model, batch.tokens, piece).item()
         return total
 

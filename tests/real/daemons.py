@@ -18,6 +18,8 @@ from typing import Any
 
 PROJECT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
+LEARNT = ("adapter_model.safetensors", "held_out.json", "optimizer.safetensors", "rng.safetensors")
+"""The files of a generation that are the same after every life of a home."""
 
 CONFIG: Mapping[str, Mapping[str, object]] = {
     "trainer": {
@@ -76,9 +78,9 @@ class Home:
         return int(kept[head["generation"]]["global_step"]) if kept else 0
 
     def learnt(self) -> dict[str, bytes]:
-        """What the generation in force has learnt: every file of it that holds tensors."""
+        """What the generation in force has learnt, and what it has held out."""
         folder = self.path / self.head()["generation_path"]
-        return {file.name: file.read_bytes() for file in sorted(folder.glob("*.safetensors"))}
+        return {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.name in LEARNT}
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The events of one type, oldest first."""

@@ -91,7 +91,7 @@ def killed(nursery: Nursery, tiny_model: Path, tmp_path_factory: pytest.TempPath
     home = Home(folder / "home", tiny_model)
     home.configure(trainer={"slice_steps": 1}, **{"plugins.tallyman": {"actor": f"{MODULE}:Tallyman"}})
     home.drop("bad.jsonl", [*lesson(3, 1), "not JSON"])
-    home.drop("good.jsonl", lesson(1, 40))
+    home.drop("good.jsonl", lesson(1, 42))  # two of them are held out
     life: Daemon | None = None
     try:
         life = nursery.bear("run", home.path, path=(folder / "plugins",))

@@ -41,7 +41,8 @@ Completion: prompt completion
 ConsolidateNow:
 Conversation: turns tools
 Cursor: batch name path digest examples step steps epochs first_global_step loss_before tokens_trained
-    tokens_masked tokens_cut seconds checkpoints checkpoint_seconds steps_skipped resumed warnings
+    tokens_masked tokens_cut seconds checkpoints checkpoint_seconds steps_skipped resumed warnings held_out
+    loss_held_out_before
 DamageFound: what why instead
 DamageHealed: what how
 Delta: night path digest due_date global_step generation
@@ -55,6 +56,7 @@ GenerationCommitted: ticket generation path why global_step adapter_id adapter_s
 GenerationDamaged: generation path
 HealAgain: path waited
 HealModel: path why
+HeldOutLoss: examples tokens merged adapter yesterday
 InboxChanged:
 InboxReplaced: made_again
 InboxSurveyed: waiting waiting_count unready ignored claimed
@@ -79,16 +81,16 @@ NightClosed: night committed
 NightCommitted: night generation model_path global_step adapter_id
 NightFinished: night model_path seconds
 NightNotCommitted: why
-NightRefused: night code why
+NightRefused: night code why held_out
 NightStarted: night due_date deltas
-NightVerified: night tensors max_logit_difference seconds
+NightVerified: night tensors max_logit_difference seconds held_out
 NoOtherModel: why
 PauseTraining:
 PluginNoted: plugin what code hint
 Question:
 Receipt: batch name digest examples epochs steps first_global_step last_global_step adapter_id tokens_trained
     tokens_masked tokens_cut loss_before loss_after seconds checkpoints checkpoint_seconds checkpoint_share
-    steps_skipped resumed when warnings line_errors line_error_count
+    steps_skipped resumed when warnings line_errors line_error_count held_out loss_held_out_before loss_held_out_after
 RecordTrace: on
 Report: batch name trouble errors error_count good_lines steps_kept when notes
 ReserveMade: size_bytes

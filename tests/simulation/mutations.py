@@ -1097,6 +1097,26 @@ MUTATIONS = (
         within=40,
     ),
     Mutation(
+        "a merged model that is worse is folded in",
+        "What was learnt is rounded away, and the fresh adapter stands on what is left.",
+        (
+            Edit(
+                "actors.consolidator.actor:worse",
+                "found is None or found.merged <= found.adapter + tolerance",
+                "True",
+            ),
+        ),
+        within=40,
+        days=1.0,
+    ),
+    Mutation(
+        "a file that goes on forgets what it held out",
+        "What was to measure it is trained, and its cursor counts other steps.",
+        (Edit(f"{JOBS}.open_batch", "held_out=plan.held_out", "held_out=0 if resumed else plan.held_out"),),
+        within=40,
+        days=0.3,
+    ),
+    Mutation(
         "an event is written twice",
         "The log tells of what did not happen again.",
         (Edit("actors.status_reporter.actor:StatusReporter.write", "self._events.clear()", "del self._events[1:]"),),

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime import durable
-from tests.tools.simulated_home import lived_in_home
 from runtime.disk import Disk
+from tests.tools.simulated_home import lived_in_home
 from tools.checkups.finding import Finding
 from tools.checkups.models import merged_models
 

@@ -7,14 +7,16 @@ import contextlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
+from actors.consolidator.merger import MergeDone, MergeRefused, MergeRequest
 from actors.inbox_watcher.actor import InboxWatcher, InboxWatcherSettings
 from actors.validator.actor import Validator
-from messages import Message, Question
+from messages import HeldOutLoss, Message, Question
 from runtime import Actor, ActorSystem, AskFailed, AskTimeout, Backoff, Branch, Child, Retry, every, on, trace_files
 from runtime.clock import SystemClock
 from runtime.disk import Disk
@@ -24,13 +26,16 @@ from runtime.worker import DeviceThread, ThreadWorkers
 from tests.tools.simulated_home import lived_in_home
 from tools import replay_difference
 from tools.commands.trace import trace
-from tools.replay import Chosen, choose, replay_command
+from tools.replay import Chosen, _RecordedMerger, choose, replay_command
+from tools.replay_cell import ReplayCell
 from tools.replay_difference import first_field
 from tools.replay_life import Outcome, replay
 from tools.replay_record import Incarnation, incarnations
+from tools.replay_window import Said
 from tools.simulated_house import universe
 from tools.trace_views.recorded import Run, runs
 
+WORSE = HeldOutLoss(2, 30, merged=1.75, adapter=1.5, yesterday=2.0)
 HOUSE = ("status_reporter", "disk_guard", "checkpointer", "trainer", "validator", "inbox_watcher", "consolidator")
 
 
@@ -605,3 +610,34 @@ def change(monkeypatch: pytest.MonkeyPatch, deed: Deed) -> None:
 def test_what_counts_as_the_same(then: Any, now: Any, path: str) -> None:
     found = first_field(then, now, "m")
     assert (found[0] if found else "") == path
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "outcome"),
+    [
+        (
+            "NightVerified",
+            {"tensors": 3, "max_logit_difference": 0.5, "seconds": 60.0, "held_out": None},
+            MergeDone(3, 0, 0.5, 60.0),
+        ),
+        # As a version without the figures recorded it.
+        ("NightVerified", {"tensors": 3, "max_logit_difference": 0.5, "seconds": 60.0}, MergeDone(3, 0, 0.5, 60.0)),
+        (
+            "NightRefused",
+            {"code": "NF-MERGE-1", "why": "late", "held_out": None},
+            MergeRefused("NF-MERGE-1", "late"),
+        ),
+        # The Consolidator refused it, and shall do so again, for the same figures.
+        (
+            "NightRefused",
+            {"code": "NF-MERGE-032", "why": "worse", "held_out": msgspec.to_builtins(WORSE)},
+            MergeDone(0, 0, 0.0, 0.0, held_out=WORSE),
+        ),
+    ],
+)
+async def test_n10_a_merge_is_read_off_what_was_said_of_it(
+    kind: str, value: dict[str, object], outcome: MergeDone | MergeRefused
+) -> None:
+    cell = SimpleNamespace(expected=[Said(kind, value, 0.0, [])])
+    merger = _RecordedMerger(lambda: cast("ReplayCell", cell))
+    assert await merger.merge(MergeRequest((), "out", "")) == outcome

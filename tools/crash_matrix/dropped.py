@@ -21,6 +21,8 @@ epochs = 1
 threads = 1
 batch_examples = 2
 dropout = 0.1
+held_out_share = 0.2
+held_out_examples_min = 10
 checkpoint_every_seconds = 0
 checkpoint_every_steps = 2
 slice_seconds = 60
@@ -59,7 +61,7 @@ def content(name: str) -> bytes:
             "prompt": f"Count {number}.{line}",
             "completion": " and ".join(str((number * 7919 + line * 31 + k) % 997) for k in range(8)),
         }
-        for line in range(8)
+        for line in range(10)  # eight of them are learnt, two held out
     ]
     if "bad" in name:
         lines[3] = {"prompt": "no completion"}

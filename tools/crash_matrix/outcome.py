@@ -13,12 +13,13 @@ from typing import Any
 
 from actors.checkpointer.head import MANIFEST, SET_ASIDE, Head, decode, seal_holds
 from actors.checkpointer.verification import Damaged, verify
+from messages.held_out import HELD_OUT
 from runtime import durable
 from runtime.disk import Disk
 from tools.crash_matrix.points import NIGHT
 from tools.crash_matrix.script import Broken
 
-TENSORS = ("adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors", "rng.safetensors")
+TENSORS = ("adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors", "rng.safetensors", HELD_OUT)
 TIMES = frozenset(
     {
         "when",

@@ -15,12 +15,16 @@ from typing import Protocol
 import msgspec
 
 from actors.trainer.engine import BatchPlan, EngineError, EngineInfo, Step
+from actors.trainer.held_out import KeptSample, choose, read_kept_sample, wanted, window_of
 from actors.trainer.order import permutation
 from messages import Cursor, LearningState
+from messages.held_out import HELD_OUT, HeldOutWindow
 from runtime.disk import Buffer, DiskPort
 
 EXAMPLES_A_STEP = 4
 EPOCHS = 2
+HELD_OUT_SHARE = 0.1
+HELD_OUT_EXAMPLES_MIN = 20
 POISON = b"poison"
 """An example with this in it makes the engine fail for good at its step."""
 NOT_FINITE = b"not-finite"
@@ -60,11 +64,28 @@ def merged(pristine: str, chains: list[str]) -> str:
     return whole
 
 
-def steps_of(lines: list[bytes], seed: int, digest: str) -> list[list[bytes]]:
-    """The examples of each step of a batch, in the order in which they are trained."""
+def held_out_count(lines: list[bytes]) -> int:
+    """How many examples of a new batch are held out."""
+    return wanted(len(lines), HELD_OUT_SHARE, HELD_OUT_EXAMPLES_MIN)
+
+
+def held_out_of(lines: list[bytes], seed: int, digest: str, count: int) -> list[int]:
+    """Which examples of a batch are in no step."""
+    return choose(seed, digest, [1] * len(lines), count)
+
+
+def windows_of(lines: list[bytes], held_out: list[int]) -> list[HeldOutWindow]:
+    """What is kept of them: each byte is a token."""
+    return [window_of(lines[number], b"\1" * len(lines[number])) for number in held_out]
+
+
+def steps_of(lines: list[bytes], seed: int, digest: str, held_out: int | None = None) -> list[list[bytes]]:
+    """The examples of each step of a batch, in the order in which they are trained; ``None`` for a new batch."""
+    count = held_out_count(lines) if held_out is None else held_out
+    measured = held_out_of(lines, seed, digest, count)
     found: list[list[bytes]] = []
     for epoch in range(EPOCHS):
-        order = permutation(seed, digest, epoch, len(lines))
+        order = [number for number in permutation(seed, digest, epoch, len(lines)) if number not in measured]
         found += [
             [lines[index] for index in order[at : at + EXAMPLES_A_STEP]] for at in range(0, len(order), EXAMPLES_A_STEP)
         ]
@@ -117,6 +138,8 @@ class HashChainEngine:
         self._seed = 0
         self._steps: list[list[bytes]] = []
         self._next = 0
+        self._held_out = 0
+        self._kept_sample = KeptSample()
 
     def load(self, state: LearningState, generation_path: str, model_path: str) -> EngineInfo:
         self._stumble()
@@ -125,6 +148,8 @@ class HashChainEngine:
         place = f"{model_path}/{WEIGHTS}" if model_path else PRISTINE
         base = self._disk.read(place).decode()
         self._seed = state.seed
+        if generation_path or not model_path:
+            self._kept_sample = read_kept_sample(self._disk, generation_path)
         if not generation_path:
             self._weights = Weights(fresh(base, state.adapter_id, state.seed), base, 0)
         else:
@@ -141,11 +166,16 @@ class HashChainEngine:
     def open_batch(self, path: str, cursor: Cursor, adapter_step: int) -> BatchPlan:
         self._stumble()
         lines = lines_of_file(self._disk.read(path))
-        self._steps = steps_of(lines, self._seed, cursor.digest)
+        self._held_out = cursor.held_out if cursor.steps else held_out_count(lines)
+        self._steps = steps_of(lines, self._seed, cursor.digest, self._held_out)
         self._next = cursor.step
+        if not cursor.steps:
+            held_out = held_out_of(lines, self._seed, cursor.digest, self._held_out)
+            self._kept_sample.add(cursor.digest, windows_of(lines, held_out))
         if adapter_step != self._weights.steps:
             raise EngineError("NF-STATE-006", f"told to go on at step {adapter_step}, stands at {self._weights.steps}")
-        return BatchPlan(len(self._steps), EPOCHS, len(lines), len(lines) * EPOCHS, 0, 0)
+        tokens = (len(lines) - self._held_out) * EPOCHS
+        return BatchPlan(len(self._steps), EPOCHS, len(lines), tokens, 0, 0, held_out=self._held_out)
 
     def step(self, adapter_step: int) -> Step:
         if adapter_step != self._weights.steps:
@@ -168,9 +198,13 @@ class HashChainEngine:
     def evaluate(self) -> float | None:
         return 1.0
 
+    def evaluate_held_out(self) -> float | None:
+        return 1.0 if self._held_out else None
+
     def snapshot(self) -> Mapping[str, Buffer]:
         raw = msgspec.json.encode(self._weights)
-        return {ADAPTER: memoryview(bytearray(raw)), OPTIMIZER: memoryview(bytearray(raw)), CONFIG: b"{}\n"}
+        kept = {CONFIG: b"{}\n", HELD_OUT: self._kept_sample.content}
+        return {ADAPTER: memoryview(bytearray(raw)), OPTIMIZER: memoryview(bytearray(raw)), **kept}
 
     def reuse(self, snapshot: Mapping[str, Buffer]) -> None:
         """As if the next snapshot were filled in at once: whoever still reads this one finds another's bytes."""

@@ -11,19 +11,22 @@ import msgspec
 
 from actors.consolidator.merger import MergeDone, MergeRefused, MergeRequest
 from actors.consolidator.model_manifest import manifest_of
+from messages.held_out import HELD_OUT, HeldOutLoss, read_held_out
 from runtime import durable
 from runtime.disk import DiskPort
 from runtime.manifest import MANIFEST, FileEntry, table_digest
 from runtime.worker import Workers
-from tools.simulated_house.engine import ADAPTER, PRISTINE, WEIGHTS, Weights, merged
+from tools.simulated_house.engine import ADAPTER, PRISTINE, WEIGHTS, Weights, link, merged
 
 MERGE_SECONDS_MAX = 900
 CONFIG = "config.json"
 NO_CONFIG = b"{}\n"
+WORSE = 1.5
+"""The loss of a model in which the rounding lost something; that of base and adapter is 1."""
 
 
 class SimMerger:
-    """``Merger`` in virtual time. ``trouble`` may make a try fail."""
+    """``Merger`` in virtual time. ``trouble`` may make a try fail, or its model a worse one than base and adapter."""
 
     def __init__(self, disk: DiskPort, workers: Workers, chance: random.Random, trouble: Callable[[], bool]) -> None:
         self._disk = disk
@@ -44,24 +47,37 @@ class SimMerger:
             # A merge that is called off takes its folder with it, as the real one does.
             durable.remove(self._disk, request.out)
             raise
-        if self._trouble():
+        trouble = self._trouble()
+        measured = await self._workers.call(lambda: self._held_out(request))
+        # Which of the two troubles it is follows from what there is to measure on: no more chance is drawn for it.
+        rounded = trouble and measured % 2 == 1
+        if trouble and not rounded:
             await self._workers.call(lambda: durable.remove(self._disk, request.out))
             return MergeRefused("NF-MERGE-001", "the merge did not end in time")
         try:
-            size, digest = await self._workers.call(lambda: self._finish(request))
+            size, digest = await self._workers.call(lambda: self._finish(request, rounded=rounded))
         except msgspec.MsgspecError as error:  # a delta is not what it was
             await self._workers.call(lambda: durable.remove(self._disk, request.out))
             return MergeRefused("NF-MERGE-022", str(error))
-        return MergeDone(1, size, max_logit_difference=0.0, seconds=float(seconds), digest=digest)
+        loss = HeldOutLoss(measured, measured, WORSE if rounded else 1.0, 1.0, 2.0) if measured else None
+        return MergeDone(1, size, max_logit_difference=0.0, seconds=float(seconds), digest=digest, held_out=loss)
+
+    def _held_out(self, request: MergeRequest) -> int:
+        """How many windows there are to measure on; a model that is made again was measured when it was made first."""
+        if request.proof != "answers":
+            return 0
+        kept = read_held_out(self._disk.read(f"{request.deltas[-1]}/{HELD_OUT}"))
+        return sum(len(one.windows) for one in kept.slices)
 
     def _begin(self, out: str) -> None:
         self._disk.mkdir(out)
         durable.write_new(self._disk, f"{out}/{CONFIG}", NO_CONFIG)
 
-    def _finish(self, request: MergeRequest) -> tuple[int, str]:
+    def _finish(self, request: MergeRequest, *, rounded: bool) -> tuple[int, str]:
         deltas = [self._disk.read(f"{delta}/{ADAPTER}") for delta in request.deltas]
         chains = [msgspec.json.decode(delta, type=Weights).chain for delta in deltas]
-        content = merged(self._disk.read(PRISTINE).decode(), chains).encode()
+        sums = merged(self._disk.read(PRISTINE).decode(), chains)
+        content = (link(sums, "rounded away") if rounded else sums).encode()
         durable.write_new(self._disk, f"{request.out}/{WEIGHTS}", content)
         files = {name: _entry(data) for name, data in ((CONFIG, NO_CONFIG), (WEIGHTS, content))}
         made_of = tuple({ADAPTER: _entry(delta)} for delta in deltas)

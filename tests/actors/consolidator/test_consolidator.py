@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec.structs import replace
 
-from actors.consolidator.actor import Consolidator, ConsolidatorSettings
+from actors.consolidator.actor import Consolidator, ConsolidatorSettings, worse
 from actors.consolidator.merger import MergeDone, MergeRefused, MergeRequest
 from messages import (
     AdapterBegun,
@@ -23,6 +24,7 @@ from messages import (
     ConsolidateNow,
     DamageHealed,
     Delta,
+    HeldOutLoss,
     InboxSurveyed,
     LearningState,
     LeaveModels,
@@ -396,6 +398,53 @@ def test_n7_n10_a_refused_merge_leaves_yesterday_and_is_tried_again_later(
         assert house.models() == [house.force.ledger[0].night]
 
     house.stage(retry_after_seconds=20 * HOUR).play(act)
+
+
+def measured(merged: float, adapter: float) -> MergeDone:
+    return MergeDone(3, 100, 0.5, 60.0, held_out=HeldOutLoss(4, 90, merged, adapter, yesterday=3.0))
+
+
+def test_n10_a_merged_model_that_is_worse_on_held_out_text_is_refused_with_both_figures_and_the_adapter_kept() -> None:
+    house = House(outcome=measured(merged=1.75, adapter=1.5))
+
+    async def act(stage: Stage) -> None:
+        await stage.tell(EMPTY)
+        refused = await stage.hears(NightRefused, within=DAY)
+        assert refused.code == "NF-MERGE-032"
+        assert "loss is 1.7500" in refused.why
+        assert "adapter 1.5000; it may be 0.1 more" in refused.why
+        assert refused.held_out == HeldOutLoss(4, 90, 1.75, 1.5, 3.0)
+        await stage.rest(1)
+        assert stage.heard(NightClosed)[-1].committed is False
+        assert (stage.count(NightVerified), house.count(BeginAdapter), house.count(CommitNight)) == (0, 0, 0)
+        assert (house.models(), house.force.generation) == ([], 7)
+        await stage.rest(19 * HOUR)
+        assert len(house.merges) == 1, "not again and again"
+        house.outcome = measured(merged=1.5625, adapter=1.5)
+        await stage.hears(NightFinished, within=DAY)
+        [verified] = stage.heard(NightVerified)
+        assert verified.held_out == HeldOutLoss(4, 90, 1.5625, 1.5, 3.0)
+
+    house.stage(retry_after_seconds=20 * HOUR, held_out_tolerance=0.1).play(act)
+
+
+@pytest.mark.parametrize(
+    ("found", "refused"),
+    [
+        (None, False),
+        (HeldOutLoss(1, 1, merged=1.0, adapter=1.0, yesterday=0.5), False),
+        (HeldOutLoss(1, 1, merged=0.5, adapter=1.0, yesterday=1.0), False),
+        (HeldOutLoss(1, 1, merged=1.125, adapter=1.0, yesterday=2.0), False),
+        (HeldOutLoss(1, 1, merged=1.25, adapter=1.0, yesterday=2.0), True),
+        (HeldOutLoss(1, 1, merged=math.nan, adapter=1.0, yesterday=2.0), True),
+        (HeldOutLoss(1, 1, merged=math.inf, adapter=1.0, yesterday=2.0), True),
+    ],
+    ids=["nothing held out", "a day that forgot", "better", "within", "worse", "not a number", "not finite"],
+)
+def test_n10_the_gate_compares_with_what_is_in_force_and_with_nothing_else(
+    found: HeldOutLoss | None, refused: bool
+) -> None:
+    assert bool(worse(found, 0.125)) is refused
 
 
 def test_a_person_need_not_wait_after_a_refusal() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from actors.status_reporter.lines import line_for
@@ -25,6 +26,7 @@ from messages import (
     DiskRunningLow,
     FileWithdrawn,
     GenerationCommitted,
+    HeldOutLoss,
     InboxReplaced,
     LeftoversSwept,
     LineError,
@@ -78,6 +80,17 @@ def trained(before: float | None, after: float | None, warnings: tuple[str, ...]
     return BatchTrained(batch="000001", name="a.jsonl", receipt=receipt)
 
 
+VERIFIED = "verified   3 tensors; largest logit difference to base + adapter 1.20e-04"
+
+
+def held_out(before: float, after: float) -> BatchTrained:
+    told = trained(2.0, 1.0)
+    receipt = msgspec.structs.replace(
+        told.receipt, held_out=1, loss_held_out_before=before, loss_held_out_after=after
+    )  # fmt: skip
+    return msgspec.structs.replace(told, receipt=receipt)
+
+
 def started(step: int) -> BatchStarted:
     return BatchStarted(batch="000001", name="a.jsonl", step=step, steps=10, examples=3, tokens=99)
 
@@ -100,6 +113,7 @@ def started(step: int) -> BatchStarted:
         (started(0), "training   a.jsonl: 10 steps, 99 tokens"),
         (started(4), "training   a.jsonl: goes on at step 4 of 10"),
         (trained(2.0, 1.0), "trained    a.jsonl: loss 2.000 -> 1.000 in 10 steps, 12.3 s"),
+        (held_out(2.5, 1.5), "trained    a.jsonl: loss 2.000 -> 1.000 (held out 2.500 -> 1.500) in 10 steps, 12.3 s"),
         (trained(None, None), "trained    a.jsonl: loss ? -> ? in 10 steps, 12.3 s"),
         (trained(2.0, 1.0, ("cut",)), f"trained    a.jsonl: loss 2.000 -> 1.000 in 10 steps, 12.3 s{PAD}note: cut"),
         (BatchFiled(batch="1", name="a", folder="trained", path="trained/a"), "filed      trained/a"),
@@ -152,7 +166,11 @@ def started(step: int) -> BatchStarted:
         ),
         (
             NightVerified(night="n1", tensors=3, max_logit_difference=0.00012, seconds=1.0),
-            "verified   3 tensors; largest logit difference to base + adapter 1.20e-04",
+            f"{VERIFIED}; nothing was held out to measure",
+        ),
+        (
+            NightVerified("n1", 3, 0.00012, 1.0, HeldOutLoss(2, 30, merged=1.5012, adapter=1.5, yesterday=2.25)),
+            f"{VERIFIED}; held-out loss 1.501, base + adapter 1.500, without the adapter 2.250",
         ),
         (NightFinished(night="n1", model_path="m", seconds=61.26), "night      n1: m is in force after 61.3 s"),
         (NightRefused(night="n1", code="NF-MERGE-001", why="late"), "night      refused: late [NF-MERGE-001]"),

@@ -22,6 +22,7 @@ from messages import (
     DiskMeasured,
     FileWithdrawn,
     GenerationCommitted,
+    HeldOutLoss,
     InboxSurveyed,
     Message,
     MessagesDropped,
@@ -30,6 +31,7 @@ from messages import (
     NightFinished,
     NightRefused,
     NightStarted,
+    NightVerified,
     PluginNoted,
     Receipt,
     Report,
@@ -334,3 +336,18 @@ def test_the_last_scrub_is_told_with_its_time_and_what_it_came_to() -> None:
     assert (page.last_scrub.things, page.last_scrub.size_bytes, page.last_scrub.damaged) == (7, 100, 1)
     assert page.last_scrub.when
     assert page.last_error is None
+
+
+def test_n10_the_figures_of_the_last_night_that_measured_are_told() -> None:
+    folder = Folder(Page())
+    good, worse = HeldOutLoss(2, 30, 1.5, 1.5, 2.25), HeldOutLoss(2, 30, 1.75, 1.5, 2.25)
+    folder.fold(NightVerified("n1", 3, 0.0, 1.0, good), "now")
+    assert folder.page.held_out == good
+    folder.fold(NightRefused("n2", "NF-MERGE-032", "1.75 and not 1.5", worse), "now")
+    assert folder.page.held_out == worse
+    assert folder.page.last_error is not None
+    assert folder.page.last_error.message == "night n2: 1.75 and not 1.5"
+    folder.fold(NightRefused("n3", "NF-MERGE-001", "late"), "now")
+    assert folder.page.held_out == worse, "that night measured nothing"
+    folder.fold(NightVerified("n4", 3, 0.0, 1.0), "now")
+    assert folder.page.held_out is None

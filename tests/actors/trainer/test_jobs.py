@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from actors.trainer.engine import BatchPlan, EngineError, EngineInfo, Step
+from actors.trainer.held_out import choose
 from actors.trainer.jobs import DeviceJobs
 from actors.trainer.settings import TrainerSettings
 from messages import (
@@ -30,7 +31,7 @@ from messages import (
 from runtime.cloakroom import Cloakroom
 from runtime.disk import Buffer
 from runtime.simulation.disk import SimDisk
-from tools.simulated_house.engine import HashChainEngine
+from tools.simulated_house.engine import POISON, HashChainEngine
 
 EMPTY = StateInForce(generation=0, path="", state=LearningState(), ledger=(), model_path="")
 ACCEPTED = BatchAccepted(
@@ -80,6 +81,10 @@ class Scripted(HashChainEngine):
     def evaluate(self) -> float | None:
         self._call("evaluate")
         return 2.0 - 0.25 * self.calls.count("step")
+
+    def evaluate_held_out(self) -> float | None:
+        self._call("evaluate held out")
+        return super().evaluate_held_out()
 
     def snapshot(self) -> Mapping[str, Buffer]:
         self._call("snapshot")
@@ -244,7 +249,7 @@ def test_a_batch_is_planned_and_its_loss_measured_before_the_first_step() -> Non
         tokens_cut=2,
         warnings=("one line repeats", "cut"),
     )
-    assert bench.engine.calls == ["load", "open", "evaluate"]
+    assert bench.engine.calls == ["load", "open", "evaluate", "evaluate held out"]
 
 
 def test_t1_a_batch_that_goes_on_is_not_measured_again_and_tells_nothing_twice() -> None:
@@ -255,6 +260,48 @@ def test_t1_a_batch_that_goes_on_is_not_measured_again_and_tells_nothing_twice()
     assert (again.cursor.step, again.cursor.resumed, again.cursor.loss_before) == (2, 1, 2.0)
     assert again.cursor.warnings == ("one line repeats", "cut")
     assert bench.engine.calls.count("evaluate") == 1
+
+
+LARGE = b"".join(b"%d\n" % number for number in range(40))
+
+
+def test_what_is_held_out_is_measured_before_and_after_and_told_in_the_receipt() -> None:
+    bench = Bench(LARGE)
+    state = bench.opened()
+    assert state.cursor is not None
+    assert (state.cursor.held_out, state.cursor.loss_held_out_before) == (4, 1.0)
+    # 36 of the 40 are learnt, four a step, in each of two epochs.
+    assert (state.cursor.examples, state.cursor.steps) == (40, 18)
+    taken = bench.taken(state, 2)
+    again = bench.jobs.open_batch(taken.state, ACCEPTED)
+    assert isinstance(again, BatchOpened)
+    assert (again.cursor.held_out, again.cursor.loss_held_out_before) == (4, 1.0)
+    done = bench.slice(replace(taken.state, cursor=again.cursor))
+    assert isinstance(done, BatchExhausted)
+    receipt = done.trained.receipt
+    assert (receipt.held_out, receipt.loss_held_out_before, receipt.loss_held_out_after) == (4, 1.0, 1.0)
+    assert bench.engine.calls.count("evaluate held out") == 2, "not again when it is resumed"
+
+
+@pytest.mark.parametrize("is_held_out", [True, False])
+def test_n10_an_example_that_is_held_out_is_never_trained(is_held_out: bool) -> None:
+    held_out = choose(11, ACCEPTED.digest, [1] * 40, 4)
+    at = held_out[0] if is_held_out else next(number for number in range(40) if number not in held_out)
+    lines = [POISON if number == at else b"%d" % number for number in range(40)]
+    bench = Bench(b"\n".join(lines))
+    done = bench.slice(bench.opened())
+    assert isinstance(done, BatchExhausted if is_held_out else EngineStumbled)
+
+
+def test_a_batch_that_goes_on_holds_out_as_many_as_its_cursor_says() -> None:
+    bench = Bench(LARGE)
+    taken = bench.taken(bench.opened(), 2)
+    assert taken.state.cursor is not None
+    # As a version that held out nothing would have left it.
+    old = replace(taken.state, cursor=replace(taken.state.cursor, held_out=0, loss_held_out_before=None, steps=20))
+    again = bench.jobs.open_batch(old, ACCEPTED)
+    assert isinstance(again, BatchOpened)
+    assert (again.cursor.held_out, again.cursor.loss_held_out_before, again.cursor.steps) == (0, None, 20)
 
 
 def test_a_slice_takes_as_many_steps_as_it_may() -> None:

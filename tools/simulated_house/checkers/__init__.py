@@ -11,6 +11,7 @@ from tools.simulated_house.checkers.events import EachEventIsWrittenOnce
 from tools.simulated_house.checkers.evidence import Evidence, read_head
 from tools.simulated_house.checkers.files import EachFileIsInOnePlace, EverythingHasItsOutcome
 from tools.simulated_house.checkers.head import HeadAlwaysLoads
+from tools.simulated_house.checkers.held_out import ARefusedNightLeavesYesterday, WhatIsHeldOutIsKept
 from tools.simulated_house.checkers.learning import EachCommitGoesOn, LearningIsExact
 from tools.simulated_house.checkers.ledger import AnnouncedIsDurable, LedgerOnlyGrows, OneNightADate
 from tools.simulated_house.checkers.leftovers import NoLeftovers
@@ -64,6 +65,8 @@ def house_checkers(evidence: Evidence, limits: Limits, space: Space) -> Sequence
         NightsComeWhenTheyAreOwed(evidence),
         DamageIsToldAndHealed(evidence),
         TheReserveIsForAFullDisk(space),
+        WhatIsHeldOutIsKept(evidence),
+        ARefusedNightLeavesYesterday(evidence),
         EachEventIsWrittenOnce(),
         DeliveriesKeepTheirOrder(latest=LATEST),
         NoMessageVanishes(latest=LATEST),

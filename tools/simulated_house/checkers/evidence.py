@@ -41,6 +41,7 @@ class Evidence:
         paused_at: when a person said to hold, as long as that stands, or the life began since.
         jumped: was a clock ever set?
         generation, ledger: the newest announced as committed.
+        refused: nights whose merged model was refused.
         learnt: batches that ended, in the order in which commits first told of it.
         rotten: folders in which a bit has turned; ``night_lost``: one of them was a night that could be gone back to.
         in_training: the batch that was announced as begun and not yet as ended; ``""`` if there is none.
@@ -57,6 +58,7 @@ class Evidence:
         self.paused = False
         self.generation = 0
         self.ledger: tuple[str, ...] = ()
+        self.refused: list[str] = []
         self.learnt: list[str] = []
         self.weights: Weights | None = None
         self.stepped_at = 0.0

@@ -7,13 +7,17 @@ from collections import Counter
 import msgspec
 
 from messages import Report
+from runtime import durable
 from runtime.disk import DiskPort
 from runtime.simulation.trial import Moment, Trial, Violation
 from tools.simulated_house.checkers.evidence import PLACES, Evidence
-from tools.simulated_house.engine import lines_of_file
+from tools.simulated_house.engine import held_out_count, held_out_of, lines_of_file
 
 TRANSIENT = ("NF-TRAIN-011", "NF-DISK-003", "NF-RUN-010")
 """Codes of troubles that are the weather's fault and not the file's: such a file may end in ``failed/``."""
+
+SEED = 0
+"""Of every simulated home, for its config leaves it as it is."""
 
 
 class EachFileIsInOnePlace:
@@ -74,4 +78,7 @@ def expected_folder(data: bytes) -> str:
     lines = lines_of_file(data)
     if not lines or any(b'"txt"' in line for line in lines):
         return "rejected"
-    return "failed" if any(b"poison" in line for line in lines) else "trained"
+    # What is held out is never trained, so it does no harm.
+    held_out = held_out_of(lines, SEED, durable.digest_of_bytes(data), held_out_count(lines))
+    learnt = [line for number, line in enumerate(lines) if number not in held_out]
+    return "failed" if any(b"poison" in line for line in learnt) else "trained"

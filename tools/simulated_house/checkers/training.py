@@ -12,6 +12,8 @@ from messages import (
     DamageFound,
     GenerationCommitted,
     NightCommitted,
+    NightRefused,
+    NightStarted,
     TrainerReady,
     TrainingPaused,
     TrainingProgress,
@@ -51,6 +53,19 @@ class Witness(Actor):
         """Whatever has turned on the disk."""
         if found.what in self._evidence.rotten:
             self._evidence.rotten[found.what].told = True
+
+    @on
+    async def night_began(self, night: NightStarted) -> None:
+        """Where a clock was set back, a refused night's name may be given again."""
+        if night.night in self._evidence.refused:
+            self._evidence.refused.remove(night.night)
+
+    @on
+    async def refused(self, night: NightRefused) -> None:
+        """Its model was made, and may not be in force."""
+        if night.held_out is not None:
+            self._evidence.refused.append(night.night)
+            self._evidence.counts["nights refused"] += 1
 
     @on
     async def loaded(self, ready: TrainerReady) -> None:
