@@ -43,6 +43,7 @@ from messages.examples import (
     Turn,
     decode_line,
 )
+from messages.keeping import PinRefused, PinSet, PinWanted, TrainedFilesDeleted
 from messages.learning import (
     SCHEMA,
     AdapterBegun,
@@ -166,6 +167,9 @@ __all__ = [
     "NightStarted",
     "NightVerified",
     "PauseTraining",
+    "PinRefused",
+    "PinSet",
+    "PinWanted",
     "PluginNoted",
     "Question",
     "Receipt",
@@ -184,6 +188,7 @@ __all__ = [
     "SurveyWanted",
     "Text",
     "TraceRecording",
+    "TrainedFilesDeleted",
     "TrainerBusy",
     "TrainerReady",
     "TrainerYielded",

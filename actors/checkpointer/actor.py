@@ -11,6 +11,7 @@ from typing import Annotated
 
 import msgspec
 
+from actors.checkpointer.pinning import pin
 from actors.checkpointer.store import Damaged, Opened, Store
 from messages import (
     CommitFailed,
@@ -23,24 +24,47 @@ from messages import (
     LeftoversSwept,
     NightCommitted,
     NightNotCommitted,
+    PinRefused,
+    PinSet,
+    PinWanted,
     RetentionApplied,
     SnapshotKept,
     StateInForce,
     StateWanted,
 )
 from runtime import Actor, OperatorError, every, on
+from runtime.disk import DiskPort
 from runtime.errors import EXIT_DISK
 
+Bytes = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 
 class CheckpointerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[checkpointer]``: how many of each kind are kept. What is in force or pinned never goes."""
+    """``[checkpointer]``: how many of each kind are kept, and how many bytes of it. See ``retention``."""
 
     keep_generations: Annotated[int, msgspec.Meta(ge=2, le=10_000)] = 5
     keep_snapshots: Count = 7
     keep_nights: Count = 2
+    generations_bytes_max: Bytes | None = None
+    snapshots_bytes_max: Bytes | None = None
+    nights_bytes_max: Bytes | None = None
+    set_aside_bytes_max: Bytes | None = None
     retry_deletes_every_seconds: Annotated[float, msgspec.Meta(ge=1)] = 300.0
+
+
+def store_as_configured(disk: DiskPort, settings: CheckpointerSettings) -> Store:
+    """The store that the daemon has on this home, not yet opened."""
+    return Store(
+        disk,
+        keep_generations=settings.keep_generations,
+        keep_snapshots=settings.keep_snapshots,
+        keep_nights=settings.keep_nights,
+        generations_bytes_max=settings.generations_bytes_max,
+        snapshots_bytes_max=settings.snapshots_bytes_max,
+        nights_bytes_max=settings.nights_bytes_max,
+        set_aside_bytes_max=settings.set_aside_bytes_max,
+    )
 
 
 class Checkpointer(Actor):
@@ -51,12 +75,7 @@ class Checkpointer(Actor):
     _store: Store
 
     async def on_start(self) -> None:
-        self._store = Store(
-            self.disk,
-            keep_generations=self.settings.keep_generations,
-            keep_snapshots=self.settings.keep_snapshots,
-            keep_nights=self.settings.keep_nights,
-        )
+        self._store = store_as_configured(self.disk, self.settings)
         await self._open()
 
     async def _open(self) -> None:
@@ -138,7 +157,8 @@ class Checkpointer(Actor):
     async def _prune(self) -> None:
         pruned = await self.blocking(self._store.prune)
         if pruned.deleted or pruned.stuck:
-            await self.send(RetentionApplied(deleted=pruned.deleted, stuck=pruned.stuck))
+            needed = self._store.head.models_needed() if self._store.head else ()
+            await self.send(RetentionApplied(deleted=pruned.deleted, stuck=pruned.stuck, models_needed=needed))
 
     @every("retry_deletes_every_seconds")
     async def retry_deletes(self) -> None:
@@ -149,6 +169,14 @@ class Checkpointer(Actor):
     async def make_room(self, _: DiskRunningLow) -> None:
         """Retention now instead of at the next commit."""
         await self._prune()
+
+    @on
+    async def pin(self, wanted: PinWanted) -> PinSet | PinRefused:
+        """A person's wish: one replacement of HEAD. What is unpinned goes when retention comes next."""
+        answer = await self.blocking(lambda: pin(self._store, wanted.target, pinned=wanted.pinned))
+        if isinstance(answer, PinSet) and answer.was != answer.pinned:
+            await self.send(answer)
+        return answer
 
     @on
     async def wanted(self, _: StateWanted) -> StateInForce:

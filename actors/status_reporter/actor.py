@@ -48,12 +48,14 @@ from messages import (
     NightRefused,
     NightStarted,
     NightVerified,
+    PinSet,
     PluginNoted,
     RecordTrace,
     RetentionApplied,
     SnapshotKept,
     StepSkipped,
     TraceRecording,
+    TrainedFilesDeleted,
     TrainerReady,
     TrainingIdle,
     TrainingPaused,
@@ -198,10 +200,12 @@ class StatusReporter(Actor):
         | NightRefused
         | NightStarted
         | NightVerified
+        | PinSet
         | PluginNoted
         | RetentionApplied
         | SnapshotKept
         | StepSkipped
+        | TrainedFilesDeleted
         | TrainerReady
         | TrainingIdle
         | TrainingPaused
@@ -210,7 +214,9 @@ class StatusReporter(Actor):
     ) -> None:
         """An event: into the page, the log and the console."""
         self._fold(message)
-        if isinstance(message, BatchFiled) or (isinstance(message, ActorStarted) and message.incarnation > 1):
+        if isinstance(message, BatchFiled | TrainedFilesDeleted) or (
+            isinstance(message, ActorStarted) and message.incarnation > 1
+        ):
             # Counted anew, not one more: around a crash a filing may be told twice, or never.
             self._folder.page.counts = await self.blocking(self._count)
         event = {"at": self._now(), **msgspec.to_builtins(message)}

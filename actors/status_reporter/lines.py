@@ -27,10 +27,12 @@ from messages import (
     NightRefused,
     NightStarted,
     NightVerified,
+    PinSet,
     PluginNoted,
     RetentionApplied,
     SnapshotKept,
     StepSkipped,
+    TrainedFilesDeleted,
     TrainerReady,
     TrainingIdle,
     TrainingPaused,
@@ -45,7 +47,13 @@ CONTINUED = "\n" + 13 * " "
 
 def line_for(message: Message) -> str | None:
     """The line, or ``None`` for what is not worth one. Safe for a terminal, whatever a dropped file is called."""
-    line = _of_batches(message) or _of_learning(message) or _of_nights(message) or _of_trouble(message)
+    line = (
+        _of_batches(message)
+        or _of_learning(message)
+        or _of_nights(message)
+        or _of_keeping(message)
+        or _of_trouble(message)
+    )
     return None if line is None else CONTINUED.join(_printable(part) for part in line.split(CONTINUED))
 
 
@@ -136,6 +144,19 @@ def _of_nights(message: Message) -> str | None:
     return None
 
 
+def _of_keeping(message: Message) -> str | None:
+    match message:
+        case PinSet():
+            return f"{'pinned' if message.pinned else 'unpinned':<10} {message.kind} {message.target}"
+        case RetentionApplied() if message.stuck:
+            return f"stuck      could not delete {', '.join(message.stuck)}; tried again later"
+        case TrainedFilesDeleted() if message.stuck:
+            return f"stuck      could not delete {', '.join(message.stuck)} in trained/; tried again later"
+        case TrainedFilesDeleted():
+            return f"deleted    {len(message.names)} of the oldest files in trained/, {message.size_bytes} bytes"
+    return None
+
+
 def _of_trouble(message: Message) -> str | None:
     match message:
         case CommitFailed():
@@ -144,8 +165,6 @@ def _of_trouble(message: Message) -> str | None:
             return f"damage     {message.what}: {message.why}; in its place: {message.instead}"
         case LeftoversSwept():
             return f"swept      {len(message.removed)} leftovers removed, {len(message.set_aside)} set aside"
-        case RetentionApplied() if message.stuck:
-            return f"stuck      could not delete {', '.join(message.stuck)}; tried again later"
         case DiskRunningLow():
             return f"disk       only {message.free_bytes} bytes free, {message.free_bytes_min} wanted"
         case DiskRecovered():

@@ -70,6 +70,9 @@ NightRefused: night code why
 NightStarted: night due_date deltas
 NightVerified: night tensors max_logit_difference seconds
 PauseTraining:
+PinRefused: target code why hint
+PinSet: target kind pinned was
+PinWanted: target pinned
 PluginNoted: plugin what code hint
 Question:
 Receipt: batch name digest examples epochs steps first_global_step last_global_step adapter_id tokens_trained
@@ -78,7 +81,7 @@ Receipt: batch name digest examples epochs steps first_global_step last_global_s
 RecordTrace: on
 Report: batch name trouble errors error_count good_lines steps_kept when notes
 ResumeTraining:
-RetentionApplied: deleted stuck
+RetentionApplied: deleted stuck models_needed
 SnapshotKept: path generation
 SpaceGranted: free_bytes
 SpaceNeeded: purpose need_bytes
@@ -90,6 +93,7 @@ StepsTaken: state taken loss learning_rate grad_norm seconds tokens micro_batch 
 SurveyWanted:
 Text: text
 TraceRecording: on was trouble
+TrainedFilesDeleted: names size_bytes stuck
 TrainerBusy: why
 TrainerReady: device dtype model parameters trainable generation global_step adapter_id adapter_step base
 TrainerYielded: state

@@ -14,6 +14,7 @@ from runtime.clock import SystemClock
 from runtime.control_server import ControlServer
 from runtime.home_lock import HomeLock
 from runtime.trace import Trace
+from tools.wishes import record_wish
 
 VALIDATOR = ActorDescription(
     name="validator",
@@ -88,6 +89,6 @@ class LivingHouse:
 
     async def _live(self) -> None:
         with HomeLock(self.home):
-            async with ControlServer(self.home, self, self.record):
+            async with ControlServer(self.home, self, (record_wish(self.record),)):
                 self._up.set()
                 await self._over.wait()
