@@ -1,10 +1,10 @@
 """Retention: what stays and what goes, and why. One answer for whoever asks: the store, the dry run, the history.
 
 A pure function of HEAD, the bounds and what lies on the disk. Whatever the bounds say, these stay:
-    * what is in force, and the newest generation, so that no number is given twice;
+    * what is in force, and the two newest generations: no number is given twice, and damage costs little;
     * what a person pinned; with a night both its generations, and with anything the merged model that it stands on;
     * both ends of the last rollback, so that it can be undone;
-    * two generations, the newest snapshot and what was set aside last, to fall back on or to look at;
+    * the newest snapshot, and what was set aside last, to look at;
     * deltas and the pristine base: every merged model is made from them.
 Of the rest the newest stay, as many as their number and their bytes allow. What stays anyway counts against the bytes,
 and nothing older stays than the first that does not fit. A generation whose merged model does not fit under the models'
@@ -25,7 +25,7 @@ from runtime.disk import DiskPort
 
 MODELS = "consolidated_models"
 FALL_BACK = 2
-"""So many generations stay, whatever their size: should one turn out to be damaged, there is another."""
+"""So many of the newest generations stay, whatever their size: should one turn out to be damaged, there is another."""
 
 Kind = Literal["generation", "night", "model", "snapshot", "delta", "set_aside", "leftover"]
 
@@ -218,9 +218,8 @@ class _Learning:
             self._hold(head.went_back.left, "left by going back")
         for kept in head.kept[-1:]:
             self._hold(kept.generation, "the newest")
-        for kept in reversed(head.kept):
-            if len(self._stay) < FALL_BACK:
-                self._hold(kept.generation, "to fall back on")
+        for kept in head.kept[-FALL_BACK:]:
+            self._hold(kept.generation, "to fall back on")
 
     def _hold_night(self, night: Night, why: str) -> None:
         self._hold(night.generation, why)

@@ -1,8 +1,8 @@
 """``nightfold rollback``: put a kept generation, the state right after a night, or a snapshot's state in force again.
 
 One replacement of HEAD: no weights are changed, nothing is deleted, and both what was in force before and what is now
-stay kept until the next rollback, so the same command takes it back. What is learnt next is numbered above all there
-is. A snapshot whose generation is no longer kept is first copied to one. It needs the home for itself, as a daemon does.
+stay kept until the next rollback, so the same command takes it back. What is learnt next is numbered above all that is
+kept. A snapshot whose generation is not is first copied to one. It needs the home for itself, as a daemon does.
 """
 
 from __future__ import annotations

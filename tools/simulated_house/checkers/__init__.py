@@ -11,6 +11,7 @@ from tools.simulated_house.checkers.events import EachEventIsWrittenOnce
 from tools.simulated_house.checkers.evidence import Evidence, read_head
 from tools.simulated_house.checkers.files import EachFileIsInOnePlace, EverythingHasItsOutcome
 from tools.simulated_house.checkers.head import HeadAlwaysLoads
+from tools.simulated_house.checkers.keeping import TheBoundsOfBytesHold, WhatGoesWasForetold, WhatIsPinnedStays
 from tools.simulated_house.checkers.learning import EachCommitGoesOn, LearningIsExact
 from tools.simulated_house.checkers.ledger import AnnouncedIsDurable, LedgerOnlyGrows, OneNightADate
 from tools.simulated_house.checkers.leftovers import NoLeftovers
@@ -49,8 +50,11 @@ def house_checkers(evidence: Evidence, limits: Limits) -> Sequence[Checker]:
         OneWriterPerFile(),
         StatusIsTrue(evidence),
         NoLeftovers(),
-        WhatMayBeGoneBackToIsKept(limits),
-        SnapshotsAreSound(limits),
+        WhatMayBeGoneBackToIsKept(evidence, limits),
+        WhatIsPinnedStays(evidence),
+        TheBoundsOfBytesHold(evidence, limits.kept),
+        WhatGoesWasForetold(evidence, limits.kept),
+        SnapshotsAreSound(evidence, limits),
         CurrentModelIsInForce(),
         WhatHeadNamesIsLeftAlone(),
         TheInboxIsTheQueue(limits),
