@@ -39,7 +39,7 @@ from actors.checkpointer.head import (
     seal_holds,
     sealed,
 )
-from actors.checkpointer.retention import Bounds, Verdict, judge, survey, trimmed
+from actors.checkpointer.retention import Bounds, Found, Verdict, judge, survey, trimmed
 from actors.checkpointer.targets import Target, gone_back, target_of, with_pin
 from messages import SCHEMA, Delta, LearningState, StateInForce
 from runtime import durable
@@ -488,6 +488,7 @@ class Store:
         Raises:
             OperatorError: NF-STATE-003 it is not kept; Damaged: it is kept and not sound.
         """
+        self._sync_head()
         head, target = target_of(self.head, self._days(), name)
         wanted = target.kept or self._still_kept(head, f"{SNAPSHOTS}/{name}")
         if wanted is None:
@@ -568,7 +569,10 @@ class Store:
     def _trimmed(self, head: Head, newest: Kept) -> Head:
         """``head`` without what retention no longer keeps once ``newest`` is in force; the files go in ``prune``."""
         moved = msgspec.structs.replace(head, generation=newest.generation, model_path=newest.model_path)
-        kept = trimmed(moved, judge(moved, self._bounds, survey(self._disk, moved, self._bounds)))
+        # Only the models' sizes have a say in what HEAD keeps, and only where they are bounded.
+        unbounded = self._bounds.nights_bytes_max is None
+        found = Found() if unbounded else survey(self._disk, moved, self._bounds)
+        kept = trimmed(moved, judge(moved, self._bounds, found))
         return msgspec.structs.replace(head, kept=kept.kept, nights=kept.nights)
 
     def prune(self) -> Pruned:
