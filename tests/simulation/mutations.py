@@ -927,7 +927,7 @@ MUTATIONS = (
         ),
         within=40,
         days=3.0,
-        blind="More days, so that a pinned snapshot outlives its night; tests/actors/checkpointer/test_pinning.py sees it.",
+        blind="More days, in which a pinned snapshot outlives its night; test_pinning.py of the store sees it.",
     ),
     Mutation(
         "a bound of bytes deletes what is in force",
@@ -999,7 +999,7 @@ MUTATIONS = (
         (
             Edit(f"{STORE}._sound", "if not broken:", "if not broken or broken:"),
             Edit(f"{STORE}._sound", "for kept in wanted:", "for kept in ():"),
-            Edit(f"{STORE}._sound", "return self._recovered(damage)", "return head"),
+            Edit(f"{STORE}._sound", "return self._recovered(damage, head)", "return head"),
         ),
         blind="Bits that turn, and people who damage files, between two lives.",
         within=40,
