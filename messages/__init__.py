@@ -53,6 +53,7 @@ from messages.examples import (
     decode_line,
 )
 from messages.held_out import HeldOutLoss
+from messages.keeping import PinRefused, PinSet, PinWanted, TrainedFilesDeleted
 from messages.learning import (
     SCHEMA,
     AdapterBegun,
@@ -199,6 +200,9 @@ __all__ = [
     "NightVerified",
     "NoOtherModel",
     "PauseTraining",
+    "PinRefused",
+    "PinSet",
+    "PinWanted",
     "PluginNoted",
     "Question",
     "Receipt",
@@ -220,6 +224,7 @@ __all__ = [
     "SurveyWanted",
     "Text",
     "TraceRecording",
+    "TrainedFilesDeleted",
     "TrainerBusy",
     "TrainerReady",
     "TrainerYielded",

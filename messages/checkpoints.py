@@ -223,7 +223,11 @@ class LeftoversSwept(Message, frozen=True):
 
 
 class RetentionApplied(Message, frozen=True):
-    """Old things were deleted; ``stuck`` are deletes that failed and will be tried again."""
+    """Old things were deleted; ``stuck`` are deletes that failed and will be tried again.
+
+    ``models_needed`` are the merged models that what is left stands on.
+    """
 
     deleted: tuple[str, ...]
     stuck: tuple[str, ...]
+    models_needed: tuple[str, ...] = ()

@@ -465,11 +465,12 @@ STATE: dict[str, Explanation] = {
         "submit the files in trained/ to it.",
     ),
     "NF-STATE-003": Explanation(
-        "No such generation or night is kept",
-        "rollback goes back to a generation or night that HEAD still keeps and whose files are sound. This one is "
-        "neither.",
+        "No such generation, night or snapshot is kept",
+        "rollback and --pin name a generation, night or snapshot that is still kept, whose files are sound and whose "
+        "merged model is there. This one is not.",
         "Nothing was changed: what was in force still is.",
-        "`nightfold history HOME` lists what is kept. Raise [checkpointer] keep_generations to keep more in future.",
+        "`nightfold history HOME` lists what is kept. `--pin` keeps one for good; [checkpointer] keep_generations "
+        "keeps more of them.",
     ),
     "NF-STATE-004": Explanation(
         "A newer version wrote this",
@@ -602,7 +603,7 @@ RUN: dict[str, Explanation] = {
         "A daemon lives on this home, and nobody answers on HOME/.control: it is busy starting, it is another version, "
         "too many look into it already, or its file system has no sockets (then it said so when it started).",
         "Nothing was changed, and the daemon goes on.",
-        "Try again in a moment. `nightfold ps` and `nightfold trace` show what is on disk meanwhile.",
+        "Try again in a moment. `nightfold ps`, `trace` and `history` show what is on disk meanwhile.",
     ),
 }
 

@@ -1,4 +1,6 @@
-"""The daemon's side of its control socket: it describes the actors, streams the trace, and switches its recording.
+"""The daemon's side of its control socket: it describes the actors, streams the trace, and hands on wishes.
+
+A wish is a request that the daemon itself plugs in, with who answers it.
 
 What is said over it stands in ``runtime.control_socket``. Guarantees:
     * Nobody waits for a client. What a client does not take is bounded, and beyond that it is told how many records it
@@ -17,10 +19,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import operator
 import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Protocol
@@ -73,25 +78,39 @@ class House(Protocol):
         """Every actor's state."""
 
 
-Recorder = Callable[[bool | None], Awaitable[msgspec.Struct]]
-"""Switches the writing of the trace to disk and answers what holds then; ``None`` only asks."""
+class Request(msgspec.Struct, tag_field="request", forbid_unknown_fields=True):
+    """What every request says; its tag is its name."""
 
-
-class _Request(msgspec.Struct, tag_field="request", forbid_unknown_fields=True):
     version: int
 
 
-class _Describe(_Request, tag="describe"):
+class _Describe(Request, tag="describe"):
     """What do the actors do?"""
 
 
-class _Record(_Request, tag="record"):
-    """Write the trace to disk, or do not; ``None``: say whether you do."""
+@dataclass(frozen=True)
+class Wish:
+    """A request that is handed on.
 
-    on: bool | None = None
+    Attributes:
+        request: its fields, in a subclass of ``Request`` with a tag of its own.
+        shown: its fields as those who ask something else are told of them, ``"on": true, false or null``.
+        who: answers, for where there is no answer: ``whoever writes the trace``.
+        answer: is given the request; may raise ``AskFailed``.
+    """
+
+    request: type[Request]
+    shown: str
+    who: str
+    answer: Callable[[Any], Awaitable[msgspec.Struct]]
+
+    @property
+    def name(self) -> str:
+        """Its tag."""
+        return str(self.request.__struct_config__.tag)
 
 
-class _Follow(_Request, tag="trace"):
+class _Follow(Request, tag="trace"):
     """Records after number ``since``; of the past at most the ``last`` so many."""
 
     since: Annotated[int, Meta(ge=0)] = 0
@@ -99,24 +118,28 @@ class _Follow(_Request, tag="trace"):
     follow: bool = True
 
 
-EXPECTED = (
-    f'one line of JSON of at most {REQUEST_BYTES_MAX} bytes: {{"version": {VERSION}, "request": "describe"}}, '
-    f'{{"version": {VERSION}, "request": "record", "on": true, false or null}}, or '
-    f'{{"version": {VERSION}, "request": "trace", "since": 0, "last": null or a number, "follow": true or false}}'
-)
+def _expected(wishes: Sequence[Wish]) -> str:
+    handed_on = "".join(f'{{"version": {VERSION}, "request": "{wish.name}", {wish.shown}}}, ' for wish in wishes)
+    return (
+        f'one line of JSON of at most {REQUEST_BYTES_MAX} bytes: {{"version": {VERSION}, "request": "describe"}}, '
+        f'{handed_on}or {{"version": {VERSION}, "request": "trace", "since": 0, "last": null or a number, '
+        f'"follow": true or false}}'
+    )
 
 
 class ControlServer:
-    """``async with ControlServer(home, house, record):`` serves while the block runs; hold the home's lock around it.
+    """``async with ControlServer(home, house, wishes):`` serves while the block runs; hold the home's lock around it.
 
     Attributes:
         trouble: why there is no socket; empty while there is one.
     """
 
-    def __init__(self, home: Path, house: House, record: Recorder) -> None:
+    def __init__(self, home: Path, house: House, wishes: Sequence[Wish] = ()) -> None:
         self._home = home
         self._house = house
-        self._record = record
+        self._wishes: dict[type[Request], Wish] = {wish.request: wish for wish in wishes}
+        self._known: Any = functools.reduce(operator.or_, self._wishes, _Describe | _Follow)
+        self._expected = _expected(wishes)
         self._disk = Disk(home)
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -201,33 +224,33 @@ class ControlServer:
             async with asyncio.timeout(ASK_WITHIN_SECONDS):
                 line = await reader.readline()
         except TimeoutError:
-            _refuse(writer, f"nothing was asked within {ASK_WITHIN_SECONDS:g} s", EXPECTED)
+            _refuse(writer, f"nothing was asked within {ASK_WITHIN_SECONDS:g} s", self._expected)
             return
         except ValueError:
-            _refuse(writer, f"the request is longer than {REQUEST_BYTES_MAX} bytes", EXPECTED)
+            _refuse(writer, f"the request is longer than {REQUEST_BYTES_MAX} bytes", self._expected)
             return
         try:
-            request = msgspec.json.decode(line, type=_Describe | _Record | _Follow)
+            request: Request = msgspec.json.decode(line, type=self._known)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            _refuse(writer, f"this request cannot be read: {error}", EXPECTED)
+            _refuse(writer, f"this request cannot be read: {error}", self._expected)
             return
         if request.version != VERSION:
-            _refuse(writer, f"this daemon speaks version {VERSION}, and not {request.version}", EXPECTED)
+            _refuse(writer, f"this daemon speaks version {VERSION}, and not {request.version}", self._expected)
             return
         match request:
             case _Describe():
                 at = self._house.clock.now().isoformat(timespec="seconds")
                 _say(writer, {"version": VERSION, "at": at, "actors": self._house.describe()})
-            case _Record():
-                await self._switch(writer, request.on)
             case _Follow():
                 await self._show(request, reader, writer)
+            case _:
+                await self._hand_on(writer, self._wishes[type(request)], request)
 
-    async def _switch(self, writer: asyncio.StreamWriter, on: bool | None) -> None:
+    async def _hand_on(self, writer: asyncio.StreamWriter, wish: Wish, request: Request) -> None:
         try:
-            answer = await self._record(on)
+            answer = await wish.answer(request)
         except AskFailed as failed:
-            _refuse(writer, f"whoever writes the trace gave no answer: {failed}")
+            _refuse(writer, f"{wish.who} gave no answer: {failed}")
             return
         _say(writer, {"version": VERSION, **msgspec.to_builtins(answer)})
 

@@ -8,6 +8,7 @@ request                                                         answer
 =============================================================== =======================================================
 ``{"version": 1, "request": "describe"}``                       ``at`` and ``actors``, as ``ActorSystem.describe`` says
 ``{"version": 1, "request": "record", "on": true}``             ``on``, ``was``, ``trouble``; ``on`` null only asks
+``{"version": 1, "request": WISH, ...}``                        the answer to a wish that the daemon plugged in
 ``{"version": 1, "request": "trace", "since": 0, "last": null,  ``clock``, then parts until the daemon ends, or until
 "follow": true}``                                               all is said if ``follow`` is false
 anything else                                                   ``error`` and ``expected``
@@ -80,7 +81,7 @@ def describe(home: Path) -> dict[str, Any]:
     Raises:
         Unreachable: no daemon answers.
     """
-    found = _ask(home, {"request": "describe"})
+    found = ask(home, {"request": "describe"})
     actors = found.get("actors")
     if not isinstance(actors, list):
         raise Unreachable("its answer names no actors")
@@ -94,7 +95,21 @@ def record(home: Path, on: bool | None) -> dict[str, Any]:
         Refused: the daemon could not do it.
         Unreachable: no daemon answers.
     """
-    return _ask(home, {"request": "record", "on": on})
+    return ask(home, {"request": "record", "on": on})
+
+
+def ask(home: Path, request: dict[str, Any], within: float = ANSWER_WITHIN_SECONDS) -> dict[str, Any]:
+    """One request, one answer, in at most ``within`` seconds.
+
+    Raises:
+        Refused: the daemon could not do it.
+        Unreachable: no daemon answers.
+    """
+    connection = _Connection(home, within)
+    try:
+        return connection.ask(request)
+    finally:
+        connection.close()
 
 
 class TraceStream:
@@ -172,27 +187,20 @@ def opened(home: Path) -> Iterator[int]:
         os.close(folder)
 
 
-def _ask(home: Path, request: dict[str, Any]) -> dict[str, Any]:
-    connection = _Connection(home)
-    try:
-        return connection.ask(request)
-    finally:
-        connection.close()
-
-
 class _Connection:
     """One connected socket and what was read ahead of need."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, within: float = ANSWER_WITHIN_SECONDS) -> None:
         self._read = bytearray()
+        self._within = within
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(ANSWER_WITHIN_SECONDS)
+        self._socket.settimeout(within)
         try:
             with opened(home) as folder:
                 self._socket.connect(address(home, folder))
         except OSError as error:
             self.close()
-            raise Unreachable(_words(error)) from error
+            raise Unreachable(_words(error, within)) from error
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -201,7 +209,7 @@ class _Connection:
                 self._socket.sendall(json.dumps({"version": VERSION, **request}).encode() + b"\n")
             answer = _object(self.line())
         except OSError as error:
-            raise Unreachable(_words(error)) from error
+            raise Unreachable(_words(error, self._within)) from error
         if "error" in answer:
             raise Refused(f"{answer['error']}" + (f"; expected {answer['expected']}" if "expected" in answer else ""))
         return answer
@@ -244,13 +252,13 @@ def _object(line: bytes) -> dict[str, Any]:
     return found
 
 
-def _words(error: OSError) -> str:
+def _words(error: OSError, within: float) -> str:
     match error:
         case FileNotFoundError():
             return "it has no socket"
         case ConnectionRefusedError():
             return "its socket was left by a daemon that is dead"
         case TimeoutError():
-            return f"no answer within {ANSWER_WITHIN_SECONDS:g} s"
+            return f"no answer within {within:g} s"
         case _:
             return error.strerror or str(error)

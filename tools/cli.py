@@ -110,6 +110,10 @@ def _control(given: argparse.Namespace) -> int:
 
 
 def _history(given: argparse.Namespace) -> int:
+    if given.pin is not None or given.unpin is not None:
+        from tools.commands.pin import pin
+
+        return pin(given.home, given.pin if given.pin is not None else given.unpin, pinned=given.pin is not None)
     from tools.commands.history import history
 
     return history(given.home, given.json)
@@ -154,6 +158,10 @@ def _trace(given: argparse.Namespace) -> int:
 
 
 def _doctor(given: argparse.Namespace) -> int:
+    if given.what_would_be_deleted:
+        from tools.commands.what_would_be_deleted import what_would_be_deleted
+
+        return what_would_be_deleted(given.home, given.json)
     from tools.commands.doctor import doctor
 
     return doctor(given.home, given.json, deep=given.deep)
@@ -276,11 +284,18 @@ def _parser() -> argparse.ArgumentParser:
             help=f"how long to wait until it took effect (default {wait_s:g})",
         )
 
-    json_too(
-        command("history", _history, "list what was learnt and what one can go back to", "nightfold history my-home")
+    added = command(
+        "history", _history, "list what was learnt and what one can go back to", "nightfold history my-home --pin 41"
     )
-    added = command("rollback", _rollback, "go back to a kept generation or night", "nightfold rollback my-home 41")
-    added.add_argument("target", metavar="GENERATION-OR-NIGHT", help="as history lists it: 41, or 20261123T030000")
+    json_too(added)
+    what = "a generation's number, a night's name or a snapshot's date"
+    wish = added.add_mutually_exclusive_group()
+    wish.add_argument("--pin", metavar="TARGET", help=f"keep it whatever the bounds say: {what}")
+    wish.add_argument("--unpin", metavar="TARGET", help="leave it to the bounds again")
+    added = command(
+        "rollback", _rollback, "go back to a kept generation, night or snapshot", "nightfold rollback my-home 41"
+    )
+    added.add_argument("target", metavar="TARGET", help="as history lists it: 41, 20261123T030000, or 2026-11-23")
 
     added = command("generate", _generate, "ask the model in force", 'nightfold generate my-home "What is a night?"')
     added.add_argument("prompt", metavar="PROMPT")
@@ -340,6 +355,9 @@ def _parser() -> argparse.ArgumentParser:
         _doctor,
         "check everything there is, and say what to do about each finding",
         "nightfold doctor my-home --deep",
+    )
+    added.add_argument(
+        "--what-would-be-deleted", action="store_true", help="instead, list what retention would take now, and why"
     )
     added.add_argument("--deep", action="store_true", help="read every byte, of the base model too; this may take long")
     json_too(added)

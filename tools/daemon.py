@@ -47,13 +47,12 @@ from runtime.worker import DeviceThread, ThreadWorkers
 from tools.house import Parts, house, read_config
 from tools.inbox_wake import wake_on_changes
 from tools.terminal import Terminal
+from tools.wishes import RECORD_WITHIN_SECONDS, pin_wish, record_wish
 
 LOOK_SECONDS = 0.5
 """How often the control files are looked at."""
 SWITCH_INTERVAL_SECONDS = 0.0005
 """The interpreter's thread switch interval: at the default 5 ms a training thread can starve the loop for a second."""
-RECORD_WITHIN_SECONDS = 4.0
-"""Less than a client of the control socket waits, so that it gets a reason."""
 
 
 class LastOneOut(Actor):
@@ -148,7 +147,9 @@ class _Daemon:
         self._console.line(f"up         {self._home}: drop *.jsonl into inbox/, Ctrl-C stops")
         for file in unused_files(self._config.plugins, self._home):
             self._console.line(f"noted      {file} is not run: no [plugins.NAME] section names it")
-        control = ControlServer(self._home, system, lambda on: self._record(system, on))
+        control = ControlServer(
+            self._home, system, (record_wish(lambda on: self._record(system, on)), pin_wish(system.ask))
+        )
         async with control, _alongside(self._look_at_wishes(system), self._wake(system)):
             if control.trouble:
                 self._console.line(

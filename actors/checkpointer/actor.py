@@ -16,6 +16,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from actors.checkpointer.healing import Damage, Healer
+from actors.checkpointer.pinning import pin
 from actors.checkpointer.reserve import Reserve
 from actors.checkpointer.store import Opened, Store
 from actors.checkpointer.verification import Damaged
@@ -38,6 +39,9 @@ from messages import (
     NightCommitted,
     NightNotCommitted,
     NoOtherModel,
+    PinRefused,
+    PinSet,
+    PinWanted,
     ReserveMade,
     ReserveReleased,
     RetentionApplied,
@@ -49,8 +53,10 @@ from messages import (
     StateWanted,
 )
 from runtime import Actor, AskFailed, OperatorError, every, on
+from runtime.disk import DiskPort
 from runtime.errors import EXIT_DISK
 
+Bytes = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 T = TypeVar("T")
 ASK_SECONDS = 30.0
@@ -59,21 +65,39 @@ RENEWED_AFTER_SECONDS = 3600.0
 
 
 class CheckpointerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[checkpointer]``: how many of each kind are kept, and how gently all of it is read again.
+    """``[checkpointer]``: how many of each kind are kept, and how many bytes of it; see ``retention``.
 
-    What is in force or pinned never goes. Every ``scrub_every_seconds`` the scrub reads as much as
-    ``scrub_bytes_per_second`` allows, until all was read; ``scrub_round_every_seconds`` after it began it begins anew.
-    ``reserve_bytes`` are taken up in good times and given back on a full disk; 0: none.
+    Every ``scrub_every_seconds`` the scrub reads as much as ``scrub_bytes_per_second`` allows, until all was read;
+    ``scrub_round_every_seconds`` after it began it begins anew. ``reserve_bytes`` are taken up in good times and given
+    back on a full disk; 0: none.
     """
 
     keep_generations: Annotated[int, msgspec.Meta(ge=2, le=10_000)] = 5
     keep_snapshots: Count = 7
     keep_nights: Count = 2
+    generations_bytes_max: Bytes | None = None
+    snapshots_bytes_max: Bytes | None = None
+    nights_bytes_max: Bytes | None = None
+    set_aside_bytes_max: Bytes | None = None
     retry_deletes_every_seconds: Annotated[float, msgspec.Meta(ge=1)] = 300.0
     scrub_every_seconds: Annotated[float, msgspec.Meta(ge=0.05, le=3600)] = 1.0
     scrub_bytes_per_second: Annotated[int, msgspec.Meta(ge=4096)] = 32_000_000
     scrub_round_every_seconds: Annotated[float, msgspec.Meta(ge=1)] = 86_400.0
     reserve_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)] = 16 << 20
+
+
+def store_as_configured(disk: DiskPort, settings: CheckpointerSettings) -> Store:
+    """The store that the daemon has on this home, not yet opened."""
+    return Store(
+        disk,
+        keep_generations=settings.keep_generations,
+        keep_snapshots=settings.keep_snapshots,
+        keep_nights=settings.keep_nights,
+        generations_bytes_max=settings.generations_bytes_max,
+        snapshots_bytes_max=settings.snapshots_bytes_max,
+        nights_bytes_max=settings.nights_bytes_max,
+        set_aside_bytes_max=settings.set_aside_bytes_max,
+    )
 
 
 class Checkpointer(Actor):
@@ -84,12 +108,7 @@ class Checkpointer(Actor):
     _store: Store
 
     async def on_start(self) -> None:
-        self._store = Store(
-            self.disk,
-            keep_generations=self.settings.keep_generations,
-            keep_snapshots=self.settings.keep_snapshots,
-            keep_nights=self.settings.keep_nights,
-        )
+        self._store = store_as_configured(self.disk, self.settings)
         self._healer = Healer(self.disk, self._store, round_every_seconds=self.settings.scrub_round_every_seconds)
         self._scrub_at = self.clock.monotonic()
         self._reserve = Reserve(self.disk, self.settings.reserve_bytes)
@@ -181,7 +200,8 @@ class Checkpointer(Actor):
         """Is anything gone?"""
         pruned = await self.blocking(self._store.prune)
         if pruned.deleted or pruned.stuck:
-            await self.send(RetentionApplied(deleted=pruned.deleted, stuck=pruned.stuck))
+            needed = self._store.head.models_needed() if self._store.head else ()
+            await self.send(RetentionApplied(deleted=pruned.deleted, stuck=pruned.stuck, models_needed=needed))
         return bool(pruned.deleted)
 
     @every("retry_deletes_every_seconds")
@@ -198,6 +218,14 @@ class Checkpointer(Actor):
         """The reserve and retention now, instead of at the next commit."""
         await self._release_reserve("the disk is running low")
         await self._prune()
+
+    @on
+    async def pin(self, wanted: PinWanted) -> PinSet | PinRefused:
+        """A person's wish: one replacement of HEAD. What is unpinned goes when retention comes next."""
+        answer = await self.blocking(lambda: pin(self._store, wanted.target, pinned=wanted.pinned))
+        if isinstance(answer, PinSet) and answer.was != answer.pinned:
+            await self.send(answer)
+        return answer
 
     @on
     async def room_again(self, _: DiskRecovered) -> None:

@@ -90,13 +90,35 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Night(msgspec.Struct, frozen=True):
-    """One committed night: ``generation`` is the fresh adapter it began, ``folded`` the one it ended."""
+    """One committed night: ``generation`` is the fresh adapter it began, ``folded`` the one it ended.
+
+    ``pinned`` holds both and the models that they stand on: one can go back to the night, and to right before it.
+    """
 
     night: str
     generation: int
     folded: int
     model_path: str
     when: str
+    pinned: bool = False
+
+
+class PinnedSnapshot(msgspec.Struct, frozen=True):
+    """A snapshot that a person pinned. The model that it stands on stays with it, or it could not be gone back to."""
+
+    day: str
+    generation: int
+    model_path: str
+    model_digest: str = ""
+    ledger: tuple[str, ...] = ()
+
+
+class WentBack(msgspec.Struct, frozen=True):
+    """The last rollback: from ``left`` to ``to``. Both stay until the next one, so that it can be undone."""
+
+    to: int
+    left: int
+    when: str = ""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -107,6 +129,8 @@ class Head(msgspec.Struct, frozen=True):
         generation, generation_path, model_path: what is in force; ``model_path`` ``""`` is the pristine base.
         ledger: names of the nights in force, oldest first; ``deltas`` knows every night there ever was.
         kept: every generation that may be put in force again, newest last; all else is rubbish.
+        snapshots: those that are pinned; the others are bounded by their number and size alone.
+        went_back: the last rollback, as long as it may be undone.
         seal: digest of the file without it, so that a turned bit is not taken for another state.
     """
 
@@ -121,6 +145,8 @@ class Head(msgspec.Struct, frozen=True):
     deltas: tuple[Delta, ...] = ()
     kept: tuple[Kept, ...] = ()
     nights: tuple[Night, ...] = ()
+    snapshots: tuple[PinnedSnapshot, ...] = ()
+    went_back: WentBack | None = None
     seal: str = ""
 
     @property
@@ -139,21 +165,23 @@ class Head(msgspec.Struct, frozen=True):
         return tuple(known[night] for night in self.ledger)
 
     def models_needed(self) -> tuple[str, ...]:
-        """Merged models that kept generations stand on."""
-        return tuple(sorted({kept.model_path for kept in self.kept if kept.model_path}))
+        """Merged models that kept generations and pinned snapshots stand on."""
+        needed = {kept.model_path for kept in self.kept} | {one.model_path for one in self.snapshots}
+        return tuple(sorted(path for path in needed if path))
 
     def models(self) -> tuple[MergedModel, ...]:
         """The same, each with its digest and what it was made of; that of the generation in force first."""
         known = {delta.night: delta for delta in self.deltas}
+        standing: tuple[PinnedSnapshot | Kept, ...] = (*self.snapshots, *self.kept)
         found = {
-            kept.model_path: MergedModel(
-                path=kept.model_path,
-                digest=kept.model_digest,
-                deltas=tuple(known[night] for night in kept.ledger if night in known),
-                in_force=kept.model_path == self.model_path,
+            one.model_path: MergedModel(
+                path=one.model_path,
+                digest=one.model_digest,
+                deltas=tuple(known[night] for night in one.ledger if night in known),
+                in_force=one.model_path == self.model_path,
             )
-            for kept in self.kept
-            if kept.model_path
+            for one in standing
+            if one.model_path
         }
         return tuple(sorted(found.values(), key=lambda model: (not model.in_force, model.path)))
 

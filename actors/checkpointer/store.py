@@ -31,20 +31,23 @@ from actors.checkpointer.head import (
     Kept,
     Manifest,
     Night,
+    PinnedSnapshot,
     decode,
+    decode_state,
     encode,
     generation_path,
     seal_holds,
     sealed,
 )
+from actors.checkpointer.retention import Bounds, Found, Verdict, judge, survey, trimmed
+from actors.checkpointer.targets import Target, gone_back, target_of, with_pin
 from actors.checkpointer.verification import Damaged, check_chain, place_of, verify, verify_alone, verify_kept
 from messages import SCHEMA, Delta, LearningState, ModelsNeeded, StateInForce
 from runtime import durable
 from runtime.disk import Buffer, DiskPort
-from runtime.errors import EXIT_CONFIG, EXIT_USAGE, OperatorError
+from runtime.errors import EXIT_CONFIG, OperatorError
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-SET_ASIDE_KEPT = 3
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -79,11 +82,28 @@ def library_versions() -> Mapping[str, str]:
 class Store:
     """Everything under ``state/`` and ``snapshots/``. One instance writes; ``open`` comes first."""
 
-    def __init__(self, disk: DiskPort, *, keep_generations: int, keep_snapshots: int, keep_nights: int) -> None:
+    def __init__(
+        self,
+        disk: DiskPort,
+        *,
+        keep_generations: int,
+        keep_snapshots: int,
+        keep_nights: int,
+        generations_bytes_max: int | None = None,
+        snapshots_bytes_max: int | None = None,
+        nights_bytes_max: int | None = None,
+        set_aside_bytes_max: int | None = None,
+    ) -> None:
         self._disk = disk
-        self._keep_generations = keep_generations
-        self._keep_snapshots = keep_snapshots
-        self._keep_nights = keep_nights
+        self._bounds = Bounds(
+            keep_generations,
+            keep_snapshots,
+            keep_nights,
+            generations_bytes_max,
+            snapshots_bytes_max,
+            nights_bytes_max,
+            set_aside_bytes_max,
+        )
         self._head_unsynced = False
         self._condemned: tuple[str, ...] = ()
         self.head: Head | None = None
@@ -107,7 +127,7 @@ class Store:
         if self.head is not None:
             self.head = self._sound(self.head, damage)
         elif damage or self._anything_committed():
-            self.head = self._recovered(damage)
+            self.head = self._recovered(damage, None)
         removed = self._sweep_leftovers()
         set_aside = self._sweep_unreached()
         if self.head is not None:
@@ -147,12 +167,13 @@ class Store:
             # HEAD lets go of the damaged ones first; the sweep then sets them aside, for whoever wants to look.
             sound = tuple(kept for kept in head.kept if kept not in broken)
             return self._put_in_force(msgspec.structs.replace(head, kept=sound), kept)
-        return self._recovered(damage)
+        return self._recovered(damage, head)
 
-    def _recovered(self, damage: list[tuple[str, str, str]]) -> Head:
+    def _recovered(self, damage: list[tuple[str, str, str]], before: Head | None) -> Head:
         """HEAD is lost or reaches nothing sound: every sound generation is kept and the newest put in force.
 
-        Where there is none, the newest sound snapshot becomes a generation again.
+        Where there is none, the newest sound snapshot becomes a generation again. HEAD alone knew what a person had
+        pinned: where it is lost, all that is found beside the newest is pinned, and people let go of it.
         """
         found = [self._verified(folder, damage) for folder in self._all_generations()]
         sound = [one for one in found if one is not None]
@@ -163,8 +184,13 @@ class Store:
             folder, manifest = sound[0]
             damage[:] = [(what, why, instead or folder) for what, why, instead in damage]
             kept = tuple(self._kept(path, one, self._disk.read(posixpath.join(path, MANIFEST))) for path, one in sound)
-            empty = Head(SCHEMA, 0, 0, "", "", manifest.base_fingerprint, manifest.when, deltas=manifest.deltas)
-            return self._put_in_force(msgspec.structs.replace(empty, kept=kept), kept[0])
+            head = Head(SCHEMA, 0, 0, "", "", manifest.base_fingerprint, manifest.when, deltas=manifest.deltas)
+            if before is None:
+                kept = (kept[0], *(msgspec.structs.replace(one, pinned=True) for one in kept[1:]))
+                snapshots = self._pinnable_snapshots()
+            else:
+                snapshots = before.snapshots
+            return self._put_in_force(msgspec.structs.replace(head, kept=kept, snapshots=snapshots), kept[0])
         told = "\n  ".join(f"{what}: {why}" for what, why, _ in damage)
         raise OperatorError(
             "NF-STATE-002",
@@ -196,6 +222,14 @@ class Store:
     def _all_snapshots(self) -> list[str]:
         """Newest first, by date."""
         return [f"{SNAPSHOTS}/{name}" for name in reversed(self._disk.listdir(SNAPSHOTS)) if not name.startswith(".")]
+
+    def _pinnable_snapshots(self) -> tuple[PinnedSnapshot, ...]:
+        found: list[PinnedSnapshot] = []
+        for folder in reversed(self._all_snapshots()):
+            with contextlib.suppress(OSError, msgspec.MsgspecError):  # one that cannot be read cannot be gone back to
+                manifest = decode(self._disk.read(posixpath.join(folder, MANIFEST)), Manifest, folder)
+                found.append(PinnedSnapshot(posixpath.basename(folder), manifest.generation, manifest.model_path))
+        return tuple(found)
 
     def _anything_committed(self) -> bool:
         return bool(self._all_generations() or self._all_snapshots())
@@ -232,13 +266,10 @@ class Store:
 
     def _forget_set_aside(self) -> None:
         """Of what earlier starts set aside, keep the newest few; what this start sets aside is kept until the next."""
-        if self._disk.stat(SET_ASIDE) is None:
-            return
-        ages = [(self._disk.stat(f"{SET_ASIDE}/{name}"), name) for name in self._disk.listdir(SET_ASIDE)]
-        oldest_first = sorted((found.changed_ns, len(name), name) for found, name in ages if found is not None)
-        for _, _, name in oldest_first[:-SET_ASIDE_KEPT]:
-            with contextlib.suppress(OSError):
-                durable.remove(self._disk, f"{SET_ASIDE}/{name}")
+        for verdict in self.verdicts():
+            if verdict.kind == "set_aside" and not verdict.stays:
+                with contextlib.suppress(OSError):
+                    durable.remove(self._disk, verdict.path)
 
     # Reading.
 
@@ -483,28 +514,26 @@ class Store:
                 self.set_aside(path)
         self._condemned = tuple(path for path in self._condemned if path in reached)
 
-    # Going back.
+    # Going back, and what must stay for it.
 
-    def put_back(self, target: str) -> Kept:
-        """Put a kept generation (``42``) or the state right after a night (``20261123T030000``) in force.
+    def put_back(self, name: str, now: str = "") -> Kept:
+        """Put a kept generation, the state right after a night, or a snapshot's state in force; see ``targets``.
+
+        A snapshot whose generation is no longer kept becomes one again, under a new number.
 
         Raises:
             OperatorError: NF-STATE-003 it is not kept; Damaged: it is kept and not sound.
         """
-        head = self.head
-        nights = {night.night: night.generation for night in head.nights} if head else {}
-        number = nights.get(target, int(target) if target.isdecimal() else -1)
-        wanted = next((kept for kept in head.kept if kept.generation == number), None) if head else None
-        if head is None or wanted is None:
-            known = ", ".join([*(str(kept.generation) for kept in head.kept), *nights]) if head else "none"
-            raise OperatorError(
-                "NF-STATE-003",
-                f"no kept generation or night is called {target!r} (kept: {known})",
-                hint="nightfold history HOME lists them",
-                exit_code=EXIT_USAGE,
-            )
-        verify_kept(self._disk, wanted, head.kept)
-        self.head = self._put_in_force(head, wanted)
+        self._sync_head()
+        head, target = target_of(self.head, self._days(), name)
+        wanted = target.kept or self._still_kept(head, f"{SNAPSHOTS}/{name}")
+        if wanted is None:
+            head, wanted = self._generation_of_snapshot(head, name, now)
+        else:
+            self._sound_with_model(wanted)
+        if wanted.generation == head.generation:
+            return wanted
+        self.head = self._put_in_force(gone_back(head, wanted, now), wanted)
         self._show_current()
         return wanted
 
@@ -525,33 +554,101 @@ class Store:
                 verify(self._disk, kept.path, kept.manifest)
             except Damaged:
                 continue  # told when somebody goes back to it
-            self.head = self._put_in_force(head, kept)
+            # As a person would: so that it can be undone once the model is back.
+            self.head = self._put_in_force(gone_back(head, kept, head.when), kept)
             self._show_current()
             return kept
         return None
 
+    def pin(self, name: str, *, pinned: bool) -> Target:
+        """Pin or unpin: one replacement of HEAD, or none if it is so already. Returns what it was before.
+
+        What is pinned must be sound, for whoever pins it relies on it. Nothing is deleted here: what is unpinned goes
+        when retention comes.
+
+        Raises:
+            OperatorError: NF-STATE-003 it is not kept; Damaged: it is kept and not sound. ``OSError``: as ``commit``.
+        """
+        self._sync_head()
+        head, target = target_of(self.head, self._days(), name)
+        if pinned:
+            for kept in target.needed:
+                self._sound_with_model(kept)
+            if target.kind == "night" and len(target.needed) < 2:
+                raise Damaged(f"the generations before and after night {name} are not both kept")
+        snapshot = self._pinned_snapshot(name) if pinned and target.kind == "snapshot" else None
+        new = with_pin(head, target, snapshot, pinned=pinned)
+        if new != head:
+            self.head = self._put_in_force(new, new.in_force)
+        return target
+
+    def _days(self) -> list[str]:
+        return [posixpath.basename(path) for path in reversed(self._all_snapshots())]
+
+    def _sound_with_model(self, kept: Kept) -> None:
+        assert self.head is not None, "HEAD keeps it"
+        verify_kept(self._disk, kept, self.head.kept)
+        self._model_is_there(kept.path, kept.model_path)
+
+    def _model_is_there(self, path: str, model_path: str) -> None:
+        """An adapter alone is of no use without the merged model that it stands on."""
+        if model_path and self._disk.stat(model_path) is None:
+            raise Damaged(f"the model that {path} stands on, {model_path}, is not there")
+
+    def _pinned_snapshot(self, day: str) -> PinnedSnapshot:
+        manifest = verify_alone(self._disk, f"{SNAPSHOTS}/{day}")
+        self._model_is_there(f"{SNAPSHOTS}/{day}", manifest.model_path)
+        return PinnedSnapshot(day, manifest.generation, manifest.model_path, manifest.model_digest, manifest.ledger)
+
+    def _still_kept(self, head: Head, folder: str) -> Kept | None:
+        """The generation that a snapshot was copied from, if it is still kept."""
+        if self._disk.stat(f"{folder}/{MANIFEST}") is None:
+            raise Damaged(f"{folder} is not whole")
+        digest = durable.digest_of(self._disk, f"{folder}/{MANIFEST}")
+        return next((kept for kept in head.kept if kept.manifest == digest), None)
+
+    def _generation_of_snapshot(self, head: Head, day: str, now: str) -> tuple[Head, Kept]:
+        folder = f"{SNAPSHOTS}/{day}"
+        manifest = verify_alone(self._disk, folder)
+        self._model_is_there(folder, manifest.model_path)
+        files = {name: self._disk.read(f"{folder}/{name}") for name in manifest.files if name != TRAINER_STATE}
+        state = decode_state(self._disk.read(f"{folder}/{TRAINER_STATE}"), f"{folder}/{TRAINER_STATE}")
+        known = {delta.night for delta in head.deltas}
+        deltas = (*head.deltas, *(delta for delta in manifest.deltas if delta.night not in known))
+        head = msgspec.structs.replace(head, deltas=deltas)
+        why = f"snapshot {day}"
+        # It grew on what the snapshot was copied from, and not on what is in force.
+        grown_on = msgspec.structs.replace(head, generation=manifest.generation)
+        model, digest = manifest.model_path, manifest.model_digest
+        kept = self._write_generation(grown_on, files, state, why, now, model, manifest.ledger, digest)
+        return msgspec.structs.replace(head, kept=(*head.kept, kept)), kept
+
     # Retention.
 
+    def verdicts(self, *, measure: bool = False) -> tuple[Verdict, ...]:
+        """What becomes of everything, and why; ``measure`` weighs also what no bound asks for."""
+        return judge(self.head, self._bounds, survey(self._disk, self.head, self._bounds, measure=measure))
+
     def _trimmed(self, head: Head, newest: Kept) -> Head:
-        """``head`` without what retention no longer keeps; the files go later, in ``prune``."""
-        nights = head.nights[-self._keep_nights :] if self._keep_nights else ()
-        of_nights = {night.generation for night in nights} | {night.folded for night in nights}
-        recent = {kept.generation for kept in head.kept[-self._keep_generations :]}
-        stays = recent | of_nights | {newest.generation, head.generation}
-        trimmed = msgspec.structs.replace(
-            head, nights=nights, kept=tuple(kept for kept in head.kept if kept.pinned or kept.generation in stays)
-        )
-        return self._without_condemned(trimmed, newest)
+        """``head`` without what retention no longer keeps once ``newest`` is in force; the files go in ``prune``."""
+        moved = msgspec.structs.replace(head, generation=newest.generation, model_path=newest.model_path)
+        # Only the models' sizes have a say in what HEAD keeps, and only where they are bounded.
+        unbounded = self._bounds.nights_bytes_max is None
+        found = Found() if unbounded else survey(self._disk, moved, self._bounds)
+        kept = trimmed(moved, judge(moved, self._bounds, found))
+        return self._without_condemned(msgspec.structs.replace(head, kept=kept.kept, nights=kept.nights), newest)
 
     def prune(self) -> Pruned:
-        """Delete generations and snapshots that HEAD or the count no longer keeps. One that will not go is told."""
+        """Let go of what the bounds no longer keep, HEAD first, and delete it. One that will not go is told."""
         deleted: list[str] = []
         stuck: list[str] = []
         try:
             self._sync_head()
+            self._let_go()
             self._set_condemned_aside()
         except OSError:
-            return Pruned((), tuple(self._prunable()))
+            if self._head_unsynced:  # the HEAD before may come back: nothing that it keeps is deleted
+                return Pruned((), tuple(self._prunable()))
         for path in self._prunable():
             try:
                 durable.remove(self._disk, path)
@@ -561,20 +658,22 @@ class Store:
                 deleted.append(path)
         return Pruned(tuple(deleted), tuple(stuck))
 
+    def _let_go(self) -> None:
+        """HEAD lets go of what the bounds, a lower config or an unpinning no longer keep."""
+        if self.head is None:
+            return
+        new = self._trimmed(self.head, self.head.in_force)
+        if new != self.head:
+            self.head = self._put_in_force(new, new.in_force)
+
     def _prunable(self) -> list[str]:
+        """What goes, but for what HEAD on the disk still names: it may have refused to let go of it."""
         reached = {kept.path for kept in self.head.kept} if self.head else set()
-        generations = [f"{GENERATIONS}/{name}" for name in self._disk.listdir(GENERATIONS)]
-        snapshots = [f"{SNAPSHOTS}/{name}" for name in self._disk.listdir(SNAPSHOTS) if not durable.is_leftover(name)]
-        leftovers = [
-            f"{folder}/{name}"
-            for folder in (SNAPSHOTS, DELTAS)
-            for name in self._disk.listdir(folder)
-            if durable.is_leftover(name)
-        ]
+        going = [verdict for verdict in self.verdicts() if not verdict.stays]
         return [
-            *(path for path in generations if path not in reached),
-            *snapshots[: -self._keep_snapshots],
-            *leftovers,
+            *(one.path for one in going if one.kind == "generation" and one.path not in reached),
+            *(one.path for one in going if one.kind == "snapshot"),
+            *(one.path for one in going if one.kind == "leftover"),
         ]
 
     def snapshot(self, day: str) -> str:

@@ -34,6 +34,7 @@ from messages import (
     NightRefused,
     NightStarted,
     NightVerified,
+    RetentionApplied,
     SpaceGranted,
     SpaceNeeded,
     StateInForce,
@@ -164,6 +165,23 @@ class Consolidator(ModelCare):
     async def healed(self, _: DamageHealed) -> None:
         """What refused the last night may be mended."""
         self._refused_at = None
+
+    @on
+    async def let_go(self, retention: RetentionApplied) -> None:
+        """A model that nothing stands on any more goes too: it is the largest thing there is.
+
+        The news may be older than a night committed since, so it only says that there is something to look at.
+        """
+        try:
+            there = await self.blocking(self._models_on_disk)
+        except OSError:
+            return  # at the next start, night or news
+        if not set(there) <= set(retention.models_needed):
+            await self._tidy()
+
+    def _models_on_disk(self) -> tuple[str, ...]:
+        names = self.disk.listdir(MODELS) if self.disk.stat(MODELS) is not None else []
+        return tuple(f"{MODELS}/{name}" for name in names)
 
     @on
     async def command(self, _: ConsolidateNow) -> None:

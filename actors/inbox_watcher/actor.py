@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from actors.inbox_watcher.filing import BATCHES, Claimed, claim, file_away, recover_claims
 from actors.inbox_watcher.survey import INBOX, Seen, Survey, shown, survey
+from actors.inbox_watcher.upkeep import forget_oldest
 from messages import (
     BatchAccepted,
     BatchClaimed,
@@ -30,6 +31,7 @@ from messages import (
     Receipt,
     Report,
     SurveyWanted,
+    TrainedFilesDeleted,
     Trouble,
 )
 from runtime import Actor, OperatorError, durable, every, on
@@ -53,12 +55,15 @@ class InboxWatcherSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
         quiet_seconds: a file nobody has open for writing is taken after being unchanged so long.
         settle_seconds: the same where the system cannot tell who writes (network drives, other systems).
         claims_max: batches taken out of the inbox ahead of training.
+        keep_trained_files, trained_bytes_max: bounds of ``trained/``, where its owner asks for them; see ``upkeep``.
     """
 
     scan_every_seconds: Annotated[float, Meta(ge=0.1, le=3600)] = 2.0
     quiet_seconds: Annotated[float, Meta(ge=0, le=3600)] = 0.5
     settle_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
     claims_max: Annotated[int, Meta(ge=1, le=1000)] = 4
+    keep_trained_files: Annotated[int, Meta(ge=1)] | None = None
+    trained_bytes_max: Annotated[int, Meta(ge=1)] | None = None
 
 
 class InboxWatcher(Actor):
@@ -76,6 +81,7 @@ class InboxWatcher(Actor):
         self._taken_back: dict[str, Claimed] = {}
         self._inbox_inode = 0
         self._claim_unsure = False
+        self._upkeep_due = True
         self._told: InboxSurveyed | None = None
         for found in await self.blocking(self._recover):
             self._claimed[found.batch] = found
@@ -124,6 +130,8 @@ class InboxWatcher(Actor):
         await self._forget_taken_back()
         if self._claim_unsure:
             await self._take_up_claims()
+        if self._upkeep_due:
+            await self._keep_up()
         found = await self._look()
         if found is None:
             return
@@ -309,8 +317,24 @@ class InboxWatcher(Actor):
             self._refuse_if_lost(error)
             return  # the next scan tries again
         del self._to_file[batch], self._claimed[batch]
+        self._upkeep_due = True
         self._forget(batch)
         await self.send(BatchFiled(batch=batch, name=found.name, folder=folder, path=path))
+
+    async def _keep_up(self) -> None:
+        """Delete the oldest trained files, if the config bounds them. What would not go is tried at the next scan."""
+        settings, on_their_way = self.settings, tuple(self._claimed)
+        try:
+            done = await self.blocking(
+                lambda: forget_oldest(self.disk, settings.keep_trained_files, settings.trained_bytes_max, on_their_way)
+            )
+        except OSError as error:
+            self._refuse_if_lost(error)
+            return
+        self._upkeep_due = bool(done.stuck)
+        if done.names or done.stuck:
+            names, stuck = tuple(map(shown, done.names)), tuple(map(shown, done.stuck))
+            await self.send(TrainedFilesDeleted(names=names, size_bytes=done.size_bytes, stuck=stuck))
 
     @on
     async def letter_died(self, dead: MessageDeadLettered) -> None:

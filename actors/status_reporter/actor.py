@@ -52,6 +52,7 @@ from messages import (
     NightRefused,
     NightStarted,
     NightVerified,
+    PinSet,
     PluginNoted,
     RecordTrace,
     ReserveMade,
@@ -61,6 +62,7 @@ from messages import (
     SnapshotKept,
     StepSkipped,
     TraceRecording,
+    TrainedFilesDeleted,
     TrainerReady,
     TrainingIdle,
     TrainingPaused,
@@ -211,6 +213,7 @@ class StatusReporter(Actor):
         | NightRefused
         | NightStarted
         | NightVerified
+        | PinSet
         | PluginNoted
         | ReserveMade
         | ReserveReleased
@@ -218,6 +221,7 @@ class StatusReporter(Actor):
         | ScrubFinished
         | SnapshotKept
         | StepSkipped
+        | TrainedFilesDeleted
         | TrainerReady
         | TrainingIdle
         | TrainingPaused
@@ -226,7 +230,9 @@ class StatusReporter(Actor):
     ) -> None:
         """An event: into the page, the log and the console."""
         self._fold(message)
-        if isinstance(message, BatchFiled) or (isinstance(message, ActorStarted) and message.incarnation > 1):
+        if isinstance(message, BatchFiled | TrainedFilesDeleted) or (
+            isinstance(message, ActorStarted) and message.incarnation > 1
+        ):
             # Counted anew, not one more: around a crash a filing may be told twice, or never.
             self._folder.page.counts = await self.blocking(self._count)
         event = {"at": self._now(), **msgspec.to_builtins(message)}

@@ -32,6 +32,7 @@ from messages import (
     NightRefused,
     NightStarted,
     NightVerified,
+    PinSet,
     PluginNoted,
     ReserveMade,
     ReserveReleased,
@@ -39,6 +40,7 @@ from messages import (
     ScrubFinished,
     SnapshotKept,
     StepSkipped,
+    TrainedFilesDeleted,
     TrainerReady,
     TrainingIdle,
     TrainingPaused,
@@ -70,6 +72,7 @@ def line_for(message: Message) -> str | None:
         or _of_learning(message)
         or _of_nights(message)
         or _of_space(message)
+        or _of_keeping(message)
         or _of_trouble(message)
         or _of_upkeep(message)
     )
@@ -193,14 +196,25 @@ def _of_space(message: Message) -> str | None:
     return None
 
 
+def _of_keeping(message: Message) -> str | None:
+    match message:
+        case PinSet():
+            return f"{'pinned' if message.pinned else 'unpinned':<10} {message.kind} {message.target}"
+        case RetentionApplied() if message.stuck:
+            return f"stuck      could not delete {', '.join(message.stuck)}; tried again later"
+        case TrainedFilesDeleted() if message.stuck:
+            return f"stuck      could not delete {', '.join(message.stuck)} in trained/; tried again later"
+        case TrainedFilesDeleted():
+            return f"deleted    {len(message.names)} of the oldest files in trained/, {message.size_bytes} bytes"
+    return None
+
+
 def _of_trouble(message: Message) -> str | None:
     match message:
         case CommitFailed():
             return f"disk       refused the commit: {message.why} [{message.code}]; training holds"
         case LeftoversSwept():
             return f"swept      {len(message.removed)} leftovers removed, {len(message.set_aside)} set aside"
-        case RetentionApplied() if message.stuck:
-            return f"stuck      could not delete {', '.join(message.stuck)}; tried again later"
         case ActorCrashed():
             last_line = message.why.strip().rsplit("\n", 1)[-1]
             return (

@@ -5,6 +5,7 @@ It owns no file and keeps no state that matters: the same claim may be sent to i
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 
 import msgspec
@@ -24,6 +25,7 @@ from messages import (
 from runtime import Actor, on
 
 TRAINED = "trained"
+FORGOTTEN = "state/batches/FORGOTTEN"
 
 
 class _Digest(msgspec.Struct):
@@ -45,8 +47,16 @@ class Validator(Actor):
         self._trained: dict[str, _Digest] = await self.blocking(self._digests_trained)
 
     def _digests_trained(self) -> dict[str, _Digest]:
-        """What every receipt says, by digest. A damaged receipt only loses the note about a repeat."""
+        """What every receipt says, by digest, and what is remembered of those deleted with their files.
+
+        A damaged one only loses the note about a repeat.
+        """
         found: dict[str, _Digest] = {}
+        with contextlib.suppress(OSError):
+            for line in self.disk.read(FORGOTTEN).splitlines() if self.disk.stat(FORGOTTEN) is not None else ():
+                with contextlib.suppress(ValueError):
+                    remembered = msgspec.json.decode(line, type=_Digest)
+                    found[remembered.digest] = remembered
         if self.disk.stat(TRAINED) is None:
             return found
         for name in self.disk.listdir(TRAINED):

@@ -18,7 +18,7 @@ import pytest
 from runtime import control_server, control_socket, trace_files
 from runtime.cell import ActorDescription
 from runtime.clock import SystemClock
-from runtime.control_server import ControlServer
+from runtime.control_server import ControlServer, Request, Wish
 from runtime.control_socket import Ended, Frames, Missed, Reached, Refused, TraceStream, Unreachable
 from runtime.system import AskFailed
 from runtime.trace import Trace
@@ -45,6 +45,19 @@ TRAINER = ActorDescription(
 class Recording(msgspec.Struct):
     on: bool
     was: bool
+
+
+class RecordRequest(Request, tag="record"):
+    on: bool | None = None
+
+
+def record_wish(house: House) -> Wish:
+    """A request that the house plugs in."""
+
+    async def answer(request: RecordRequest) -> Recording:
+        return await house.record(request.on)
+
+    return Wish(RecordRequest, '"on": true, false or null', "whoever writes the trace", answer)
 
 
 class House:
@@ -76,7 +89,7 @@ def house() -> House:
 
 @contextlib.asynccontextmanager
 async def serving(home: Path, house: House) -> AsyncIterator[ControlServer]:
-    async with ControlServer(home, house, house.record) as server:
+    async with ControlServer(home, house, (record_wish(house),)) as server:
         assert server.trouble == ""
         yield server
 
@@ -252,10 +265,10 @@ async def test_a_socket_that_a_dead_daemon_left_is_told_from_a_living_one_and_re
 
 async def test_where_there_can_be_no_socket_the_daemon_runs_on_and_says_so(tmp_path: Path, house: House) -> None:
     (tmp_path / ".control").write_text("mine")
-    async with ControlServer(tmp_path, house, house.record) as server:
+    async with ControlServer(tmp_path, house, (record_wish(house),)) as server:
         assert server.trouble == ".control: a file of that name is in the way"
     assert (tmp_path / ".control").read_text() == "mine"
-    async with ControlServer(tmp_path / "nowhere", house, house.record) as server:
+    async with ControlServer(tmp_path / "nowhere", house) as server:
         assert "No such file" in server.trouble
 
 

@@ -86,6 +86,9 @@ NightStarted: night due_date deltas
 NightVerified: night tensors max_logit_difference seconds held_out
 NoOtherModel: why
 PauseTraining:
+PinRefused: target code why hint
+PinSet: target kind pinned was
+PinWanted: target pinned
 PluginNoted: plugin what code hint
 Question:
 Receipt: batch name digest examples epochs steps first_global_step last_global_step adapter_id tokens_trained
@@ -96,7 +99,7 @@ Report: batch name trouble errors error_count good_lines steps_kept when notes
 ReserveMade: size_bytes
 ReserveReleased: size_bytes why
 ResumeTraining:
-RetentionApplied: deleted stuck
+RetentionApplied: deleted stuck models_needed
 ScrubFinished: things size_bytes damaged seconds
 SnapshotKept: path generation
 SpaceGranted: free_bytes needed_bytes
@@ -109,6 +112,7 @@ StepsTaken: state taken loss learning_rate grad_norm seconds tokens micro_batch 
 SurveyWanted:
 Text: text
 TraceRecording: on was trouble
+TrainedFilesDeleted: names size_bytes stuck
 TrainerBusy: why
 TrainerReady: device dtype model parameters trainable generation global_step adapter_id adapter_step base
 TrainerYielded: state

@@ -77,6 +77,7 @@ def test_the_page_lists_every_mutation() -> None:
 # The planting itself.
 
 
+HARMLESS = Edit("actors.checkpointer.retention:trimmed", "not verdict.stays", "verdict.stays is False")
 WITHOUT_SYNC = Edit("runtime.durable:write_new", "\n        disk.fsync(handle)", "")
 
 
@@ -148,9 +149,12 @@ def test_what_breaks_without_the_bug_is_no_catch_of_it() -> None:
     unsound = Mutation(
         name="it is not what was found",
         breaks="Nothing.",
-        edits=(Edit("actors.checkpointer.store:Store._trimmed", "recent | of_nights", "of_nights | recent"),),
+        edits=(HARMLESS,),
         within=2,
-        scenery=(Edit("actors.checkpointer.store:Store._prunable", "self.head.kept}", "self.head.kept[-1:]}"),),
+        scenery=(
+            Edit("actors.checkpointer.store:Store._prunable", "not verdict.stays", "verdict"),
+            Edit("actors.checkpointer.store:Store._prunable", " and one.path not in reached", ""),
+        ),
     )
     with pytest.raises(Unsound, match="breaks without the bug: "):
         hunt(unsound)
@@ -160,7 +164,7 @@ def test_one_that_breaks_nothing_is_not_found() -> None:
     harmless = Mutation(
         name="it changes nothing",
         breaks="Nothing.",
-        edits=(Edit("actors.checkpointer.store:Store._trimmed", "recent | of_nights", "of_nights | recent"),),
+        edits=(HARMLESS,),
         within=2,
         days=0.02,
     )

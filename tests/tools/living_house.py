@@ -8,12 +8,17 @@ from pathlib import Path
 
 import msgspec
 
-from messages import TraceRecording
+from actors.checkpointer.pinning import pin
+from actors.checkpointer.store import Store
+from messages import PinRefused, PinSet, PinWanted, TraceRecording
+from runtime import AskFailed
 from runtime.cell import ActorDescription
 from runtime.clock import SystemClock
 from runtime.control_server import ControlServer
+from runtime.disk import Disk
 from runtime.home_lock import HomeLock
 from runtime.trace import Trace
+from tools.wishes import pin_wish, record_wish
 
 VALIDATOR = ActorDescription(
     name="validator",
@@ -38,6 +43,7 @@ class LivingHouse:
     """``with LivingHouse(home) as house:``; it lives on a loop of its own, so that commands may block."""
 
     def __init__(self, home: Path) -> None:
+        self.silent = False
         self.home = home
         self.clock = SystemClock()
         self.trace = Trace()
@@ -86,8 +92,16 @@ class LivingHouse:
         self.recording = msgspec.structs.replace(self.recording, on=was if on is None else on, was=was)
         return self.recording
 
+    async def ask(self, question: PinWanted, *, timeout: float) -> PinSet | PinRefused:
+        """As the Checkpointer answers; a house that is ``silent`` has none that does."""
+        if self.silent:
+            raise AskFailed("no answer in time")
+        store = Store(Disk(self.home), keep_generations=5, keep_snapshots=7, keep_nights=2)
+        store.open()
+        return pin(store, question.target, pinned=question.pinned)
+
     async def _live(self) -> None:
         with HomeLock(self.home):
-            async with ControlServer(self.home, self, self.record):
+            async with ControlServer(self.home, self, (record_wish(self.record), pin_wish(self.ask))):
                 self._up.set()
                 await self._over.wait()

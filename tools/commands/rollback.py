@@ -1,7 +1,8 @@
-"""``nightfold rollback``: put a kept generation, or the state right after a night, in force again.
+"""``nightfold rollback``: put a kept generation, the state right after a night, or a snapshot's state in force again.
 
-One replacement of HEAD and nothing else: no weights are changed, nothing is deleted, and what was in force before stays
-kept, so the same command takes it back. It needs the home for itself, as a daemon does.
+One replacement of HEAD: no weights are changed, nothing is deleted, and both what was in force before and what is now
+stay kept until the next rollback, so the same command takes it back. What is learnt next is numbered above all that is
+kept. A snapshot whose generation is not is first copied to one. It needs the home for itself, as a daemon does.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from actors.checkpointer.actor import CheckpointerSettings
+from actors.checkpointer.actor import CheckpointerSettings, store_as_configured
 from actors.checkpointer.head import Head, Kept
-from actors.checkpointer.store import Store
 from actors.checkpointer.verification import Damaged
+from actors.inbox_watcher.upkeep import forgotten
 from runtime import OperatorError
+from runtime.clock import SystemClock
 from runtime.disk import Disk
 from runtime.errors import EXIT_DISK, EXIT_DONE, EXIT_FAILED
 from runtime.home_lock import HomeLock
@@ -25,7 +27,7 @@ NAMES_SHOWN = 5
 
 
 def rollback(home: Path, target: str, make_disk: Callable[[Path], Disk] = Disk) -> int:
-    """Go back to ``target``: a generation's number or a night's name.
+    """Go back to ``target``: a generation's number, a night's name or a snapshot's date.
 
     Raises:
         OperatorError: NF-STATE-001 a daemon lives (75); NF-STATE-003 it is not kept, or not sound.
@@ -33,19 +35,13 @@ def rollback(home: Path, target: str, make_disk: Callable[[Path], Disk] = Disk) 
     settings = read_config(home).take("checkpointer", CheckpointerSettings)
     disk = make_disk(home)
     with HomeLock(home):
-        store = Store(
-            disk,
-            keep_generations=settings.keep_generations,
-            keep_snapshots=settings.keep_snapshots,
-            keep_nights=settings.keep_nights,
-        )
+        store = store_as_configured(disk, settings)
         try:
             opened = store.open()
             for what, why, instead in opened.damage:
                 print(f"damage: {what}: {why}" + (f"; in its place: {instead}" if instead else ""))
             before = opened.head
-            _model_is_there(disk, before, target)
-            now = store.put_back(target)
+            now = store.put_back(target, SystemClock().now().isoformat(timespec="seconds"))
         except Damaged as damage:
             raise OperatorError(
                 "NF-STATE-003",
@@ -65,17 +61,6 @@ def rollback(home: Path, target: str, make_disk: Callable[[Path], Disk] = Disk) 
     return EXIT_DONE
 
 
-def _model_is_there(disk: Disk, head: Head | None, target: str) -> None:
-    """The adapter alone is of no use without the merged model that it stands on."""
-    if head is None:
-        return
-    nights = {night.night: night.generation for night in head.nights}
-    number = nights.get(target, int(target) if target.isdecimal() else -1)
-    wanted = next((kept for kept in head.kept if kept.generation == number), None)
-    if wanted is not None and wanted.model_path and disk.stat(wanted.model_path) is None:
-        raise Damaged(f"the model it stands on, {wanted.model_path}, is not there")
-
-
 def _told(home: Path, before: Head, now: Kept) -> list[str]:
     was = before.in_force
     if was.generation == now.generation:
@@ -83,12 +68,21 @@ def _told(home: Path, before: Head, now: Kept) -> list[str]:
     lines = [
         f"in force now: {_words(now)}",
         f"before:       {_words(was)}",
-        f"take it back: nightfold rollback {home} {was.generation}   (until retention lets go of it)",
+        f"take it back: nightfold rollback {home} {was.generation}   (kept for it until the next rollback)",
     ]
     undone = [night for night in was.ledger if night not in now.ledger]
     if undone:
         lines.append(f"nights no longer in force: {', '.join(undone)} (their deltas are kept)")
-    since = [receipt.name for receipt in receipts(home) if receipt.last_global_step > now.global_step]
+    there = receipts(home)
+    since = [receipt.name for receipt in there if receipt.last_global_step > now.global_step]
+    gone = [
+        one.name
+        for one in forgotten(Disk(home))
+        if one.last_global_step > now.global_step and one.batch not in {receipt.batch for receipt in there}
+    ]
+    if gone:
+        names = ", ".join(shown(name) for name in gone[:NAMES_SHOWN]) + (" …" if len(gone) > NAMES_SHOWN else "")
+        lines.append(f"learnt since, and deleted from trained/ by [inbox_watcher]: {names} ({len(gone)} file(s))")
     if since:
         names = ", ".join(shown(name) for name in since[:NAMES_SHOWN]) + (" …" if len(since) > NAMES_SHOWN else "")
         lines += [

@@ -15,6 +15,7 @@ from actors.checkpointer.head import (
     GENERATIONS,
     HEAD_PATH,
     SET_ASIDE,
+    SNAPSHOTS,
     TRAINER_STATE,
     Head,
     decode,
@@ -181,6 +182,97 @@ def night_shown(disk: SimDisk) -> Shown:
     return "new"
 
 
+# Pinning, and letting go.
+
+
+def _pin(target: str, *, pinned: bool) -> Callable[[DiskPort, Any], None]:
+    def act(_: DiskPort, made: Store) -> None:
+        made.pin(target, pinned=pinned)
+
+    return act
+
+
+def _pinned(target: str, step: int) -> Callable[[SimDisk], Shown]:
+    """HEAD says that it is pinned, or it does not; either way it is there, and what is in force stays so."""
+
+    def shown(disk: SimDisk) -> Shown:
+        if step_of(disk) != step:
+            raise Broken("pinning changed what is in force")
+        head = head_of(disk)
+        assert head is not None, "something was committed"
+        pins = {str(kept.generation) for kept in head.kept if kept.pinned} | {one.day for one in head.snapshots}
+        if target == DAY:
+            verify(disk, f"{SNAPSHOTS}/{DAY}")
+        return "new" if target in pins else "old"
+
+    return shown
+
+
+def _unpinned(target: str, step: int) -> Callable[[SimDisk], Shown]:
+    pinned = _pinned(target, step)
+
+    def shown(disk: SimDisk) -> Shown:
+        return "old" if pinned(disk) == "new" else "new"
+
+    return shown
+
+
+def _pinned_before(disk: DiskPort) -> None:
+    committed(3, 5)(disk)
+    made = store(disk)
+    made.pin("1", pinned=True)
+
+
+def _many(disk: DiskPort) -> None:
+    """Five generations, and a snapshot beside the newest, of a config that kept more."""
+    made = store(disk, keep=5)
+    for step in range(1, 6):
+        made.commit(*learnt(step), "test", NOW)
+        made.snapshot(f"2026-11-0{step}")
+
+
+def _bounded(disk: DiskPort) -> Store:
+    """The same home with bounds of bytes that nothing fits."""
+    made = Store(
+        disk,
+        keep_generations=5,
+        keep_snapshots=5,
+        keep_nights=1,
+        generations_bytes_max=1,
+        snapshots_bytes_max=1,
+        set_aside_bytes_max=1,
+    )
+    made.open()
+    return made
+
+
+def _let_go(_: DiskPort, made: Store) -> None:
+    made._sync_head()
+    made._let_go()
+    made.prune()  # what would not go is tried again by the clock
+
+
+def _bounds_hold(disk: SimDisk) -> Shown:
+    """What is in force never changes. HEAD keeps five or two; of snapshots and folders, no more than before."""
+    if step_of(disk) != 5:
+        raise Broken("retention changed what is in force")
+    head = head_of(disk)
+    assert head is not None, "something was committed"
+    numbers = [kept.generation for kept in head.kept]
+    if numbers not in ([1, 2, 3, 4, 5], [4, 5]):
+        raise Broken(f"HEAD keeps {numbers}")
+    if disk.stat(f"{SNAPSHOTS}/2026-11-05") is None:
+        raise Broken("the newest snapshot is gone")
+    return "new" if numbers == [4, 5] else "old"
+
+
+def _nothing_left(disk: SimDisk) -> None:
+    """Of what the bounds do not allow, once a try was not disturbed."""
+    left = [*disk.listdir(GENERATIONS), *disk.listdir(SNAPSHOTS)]
+    if left != ["000004", "000005", "2026-11-05"]:
+        raise Broken(f"retention has left {left}")
+
+
 # What start-up heals.
 
 
@@ -311,6 +403,47 @@ STORE: tuple[Scenario, ...] = (
         act=lambda _, made: made.put_back("1"),
         shown=steps(5, 3),
         tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: going back to a snapshot",
+        prepare=committed(1, 3, 5),
+        recover=store,
+        act=lambda _, made: made.put_back(DAY, NOW),
+        shown=steps(5, 1),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: pinning a generation",
+        prepare=committed(3, 5),
+        recover=store,
+        act=_pin("1", pinned=True),
+        shown=_pinned("1", 5),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: pinning a snapshot",
+        prepare=committed(3, 5),
+        recover=store,
+        act=_pin(DAY, pinned=True),
+        shown=_pinned(DAY, 5),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: unpinning a generation",
+        prepare=_pinned_before,
+        recover=store,
+        act=_pin("1", pinned=False),
+        shown=_unpinned("1", 5),
+        tidy=only_what_is_reached,
+    ),
+    Scenario(
+        name="store: letting go of what bytes do not allow",
+        prepare=_many,
+        recover=_bounded,
+        act=_let_go,
+        shown=_bounds_hold,
+        tidy=only_what_is_reached,
+        after_retry=_nothing_left,
     ),
     Scenario(
         name="store: start-up after damage",

@@ -32,14 +32,17 @@ Act = Literal[
     "consolidate",
     "restart",
     "jump",
+    "pin",
+    "unpin",
 ]
 
 
 class Deed(msgspec.Struct, frozen=True):
     """One thing somebody does ``at`` so many seconds from the beginning. ``seconds`` is a clock jump's size.
 
-    With ``after``, the name of a message, it is done ``seconds`` after the next such announcement from then on, for the
-    moments that matter are short and chance seldom meets them.
+    A pin's ``name`` says which kind of thing: ``generation``, ``night`` or ``snapshot``. With ``after``, the name of a
+    message, it is done ``seconds`` after the next such announcement from then on, for the moments that matter are short
+    and chance seldom meets them.
     """
 
     at: float
@@ -160,6 +163,22 @@ class _Planner:
                 mark, data = self._content()
                 self.add(Deed(at + number / 4, "drop", f"{mark}.jsonl", data))
 
+    def pins(self) -> None:
+        """In one home of three somebody pins what HEAD keeps, and now and then lets go of it again.
+
+        Drawn from a stream of its own, so that all else is as it is without.
+        """
+        chance, length = random.Random(f"pins/{self._seed}"), self.length  # noqa: S311 - chance, not secrets
+        if chance.random() < 2 / 3:
+            return
+        for _ in range(chance.randint(1, 4)):
+            kind = chance.choice(("generation", "generation", "night", "snapshot"))
+            at = chance.uniform(0.0, 0.9 * length)
+            deeds = [Deed(at, "pin", kind)]
+            if chance.random() < 0.5:
+                deeds.append(Deed(at + chance.uniform(60.0, 0.3 * length), "unpin"))
+            self.add(*deeds)
+
 
 def make_plan(seed: int, days: float) -> Plan:
     """Draw a plan."""
@@ -169,6 +188,7 @@ def make_plan(seed: int, days: float) -> Plan:
     planner.wishes()
     planner.watched()
     planner.heap()
+    planner.pins()
     return Plan(tuple(sorted(planner.deeds, key=lambda deed: deed.at)), planner.contents)
 
 

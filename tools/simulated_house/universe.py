@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import random
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,12 +18,13 @@ from collections.abc import Sequence
 import msgspec
 
 from actors.checkpointer.actor import CheckpointerSettings
+from actors.checkpointer.retention import Bounds
 from actors.consolidator.merger import Merger
 from actors.disk_guard.actor import DiskGuardSettings
 from actors.inbox_watcher.actor import InboxWatcherSettings
 from actors.trainer.engine import Engine
-from messages import ConsolidateNow, InboxChanged, PauseTraining, ResumeTraining
-from runtime import Branch, Child, MailboxSpec, OperatorError, durable
+from messages import ConsolidateNow, InboxChanged, PauseTraining, PinSet, PinWanted, ResumeTraining
+from runtime import AskFailed, Branch, Child, MailboxSpec, OperatorError, durable
 from runtime.settings import Composed, compose
 from runtime.simulation.coverage import CrashPoints, Orders, plain
 from runtime.simulation.life import AT_REST, Life
@@ -31,7 +33,7 @@ from runtime.simulation.trial import Trial, Violation
 from runtime.simulation.weather import Climate
 from runtime.trace_files import encode
 from tools.house import SECTIONS, house, silent_parts
-from tools.simulated_house.checkers import Evidence, house_checkers
+from tools.simulated_house.checkers import Evidence, house_checkers, read_head
 from tools.simulated_house.checkers.files import TRANSIENT
 from tools.simulated_house.checkers.reserve import Space
 from tools.simulated_house.checkers.retention import Limits
@@ -50,6 +52,7 @@ QUIET_SECONDS = 700.0
 LIVES_A_DAY_MAX = 60
 HELD_SECONDS = 1200.0
 """How long somebody holds training who holds it because of what was just announced."""
+PIN_WITHIN_SECONDS = 300.0
 AGAIN_SECONDS = 600.0
 """After so long a person tries again to put a file on a disk that was full."""
 CLIMATE = Climate(
@@ -131,6 +134,16 @@ trace_on_disk = false
 """
 
 
+BOUNDED_SHARE = 1 / 3
+BYTES_MAX = {
+    "generations_bytes_max": (0, 1, 6000, 9000),
+    "snapshots_bytes_max": (0, 1, 5000),
+    "nights_bytes_max": (0, 1, 80),
+    "set_aside_bytes_max": (0, 1),
+}
+"""What a simulated home may be bounded to; 0 is no bound. A generation has about 2.5 kB, a merged model 35 bytes."""
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What became of one seed. ``violation`` is empty when every promise held; ``promise`` names the broken one."""
 
@@ -184,7 +197,7 @@ class Universe:
             quiet_seconds=QUIET_SECONDS,
             climate=CLIMATE,
             faults=given,
-            checkers=house_checkers(self._evidence, _limits(_config()), _space(_config())),
+            checkers=house_checkers(self._evidence, _limits(_config(seed)), _space(_config(seed))),
             commit_path="state/HEAD",
             between=self._between,
             excuse=self._excused,
@@ -240,7 +253,7 @@ class Universe:
             make=lambda: Witness(self._evidence, life.disk, life.violate),
             mailbox=MailboxSpec(100_000),
         )
-        return house(_config(), silent_parts(engine, merger), extra=(witness, *self._extra))
+        return house(_config(self.seed), silent_parts(engine, merger), extra=(witness, *self._extra))
 
     def _excused(self, error: BaseException) -> bool:
         """A load that fails again and again ends the daemon; so often must the engine really have failed."""
@@ -345,9 +358,46 @@ class Universe:
                 await system.send(ResumeTraining())
             case "consolidate":
                 await system.send(ConsolidateNow())
+            case "pin" | "unpin":
+                await self._pin(deed, life)
             case "jump":
                 notes.jumped = True
                 life.jump_clock(deed.seconds)
+
+    async def _pin(self, deed: Deed, life: Life) -> None:
+        """The oldest of its kind that HEAD keeps, or what was pinned first. What got no answer, nobody relies on."""
+        notes = self._evidence
+        if deed.act == "unpin":
+            wanted = notes.pinned.pop(0) if notes.pinned else None
+            notes.unpinned_at = self._trial.now
+        else:
+            wanted = self._to_be_pinned(deed.name, life)
+        if wanted is None:
+            return
+        kind, name = wanted
+        try:
+            question = PinWanted(target=name, pinned=deed.act == "pin")
+            answer = await life.system.ask(question, timeout=PIN_WITHIN_SECONDS)
+        except AskFailed:
+            return
+        if deed.act == "unpin":
+            notes.unpinned_at = self._trial.now
+        elif isinstance(answer, PinSet) and (kind, name) not in notes.pinned:
+            notes.pinned.append((kind, name))
+            notes.counts["pins"] += 1
+
+    def _to_be_pinned(self, kind: str, life: Life) -> tuple[str, str] | None:
+        head = read_head(life.disk)
+        names: list[str] = []
+        if head is not None:
+            match kind:
+                case "generation":
+                    names = [str(kept.generation) for kept in head.kept if not kept.pinned]
+                case "night":
+                    names = [night.night for night in head.nights if not night.pinned]
+                case "snapshot" if life.disk.stat("snapshots") is not None:
+                    names = [name for name in life.disk.listdir("snapshots") if not durable.is_leftover(name)]
+        return (kind, names[0]) if names else None
 
     def _put(self, deed: Deed, life: Life) -> None:
         disk, notes, path = life.disk, self._evidence, f"inbox/{deed.name}"
@@ -430,7 +480,16 @@ def place(path: str) -> str:
 def _limits(config: Composed) -> Limits:
     keeps = config.take("checkpointer", CheckpointerSettings)
     claims = config.take("inbox_watcher", InboxWatcherSettings).claims_max
-    return Limits(keeps.keep_generations, keeps.keep_snapshots, keeps.keep_nights, claims)
+    bounds = Bounds(
+        keeps.keep_generations,
+        keeps.keep_snapshots,
+        keeps.keep_nights,
+        keeps.generations_bytes_max,
+        keeps.snapshots_bytes_max,
+        keeps.nights_bytes_max,
+        keeps.set_aside_bytes_max,
+    )
+    return Limits(bounds, claims)
 
 
 def _space(config: Composed) -> Space:
@@ -439,5 +498,12 @@ def _space(config: Composed) -> Space:
     return Space(reserve_bytes, marks.free_bytes_min, marks.recovered)
 
 
-def _config() -> Composed:
-    return compose(CONFIG, SECTIONS, file="simulation")
+def _config(seed: int) -> Composed:
+    """In one home of three, bytes are bounded too: so that they bind now and then, or so that hardly anything fits."""
+    chance = random.Random(f"bounds/{seed}")  # noqa: S311 - chance, not secrets
+    bounded = "[checkpointer]\n"
+    if chance.random() < BOUNDED_SHARE:
+        for name, sizes in BYTES_MAX.items():
+            most = chance.choice(sizes)
+            bounded += f"{name} = {most}\n" if most else ""
+    return compose(CONFIG.replace("[checkpointer]\n", bounded), SECTIONS, file="simulation")

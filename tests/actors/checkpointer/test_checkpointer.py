@@ -23,6 +23,9 @@ from messages import (
     LeftoversSwept,
     NightCommitted,
     NightNotCommitted,
+    PinRefused,
+    PinSet,
+    PinWanted,
     RetentionApplied,
     SnapshotKept,
     SpaceNeeded,
@@ -33,7 +36,7 @@ from messages import (
 from runtime import Child, OperatorError
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.faults import Fault, IoError, NoSpace
-from tests.actors.stage import Stage, answering
+from tests.actors.stage import Stage, answering, fails_at
 
 SECONDS = 30.0
 
@@ -110,6 +113,44 @@ def test_d2_one_snapshot_a_day_and_retention_is_told() -> None:
     deleted = [path for one in stage.heard(RetentionApplied) for path in one.deleted]
     assert "snapshots/2026-01-01" in deleted
     assert len(stage.disk.listdir("state/generations")) in (2, 3)
+
+
+def test_d2_a_pin_is_answered_when_it_holds_and_told_to_all_when_it_changes() -> None:
+    stage = Stage(checkpointer(keep_generations=2))
+
+    async def act(stage: Stage) -> None:
+        await commit(stage, 1)
+        for pinned, was in ((True, False), (True, True)):
+            answer = await stage.system.ask(PinWanted(target="1", pinned=pinned), timeout=SECONDS)
+            assert answer == PinSet("1", "generation", pinned, was)
+        for step in range(2, 6):
+            await commit(stage, step)
+        assert stage.disk.listdir("state/generations") == ["000001", "000004", "000005"]
+        refused = await stage.system.ask(PinWanted(target="2", pinned=True), timeout=SECONDS)
+        assert isinstance(refused, PinRefused)
+        assert refused.code == "NF-STATE-003"
+        await stage.system.ask(PinWanted(target="1", pinned=False), timeout=SECONDS)
+        assert stage.disk.stat("state/generations/000001") is not None
+        await stage.rest(400.0)  # retention comes by the clock too
+        assert stage.disk.listdir("state/generations") == ["000004", "000005"]
+
+    stage.play(act)
+    assert [one.pinned for one in stage.heard(PinSet)] == [True, False]
+
+
+def test_d2_a_pin_that_the_disk_refuses_is_told() -> None:
+    stage = Stage(checkpointer())
+
+    async def act(stage: Stage) -> None:
+        await commit(stage, 1)
+        fails_at(stage.disk, 1, IoError())
+        refused = await stage.system.ask(PinWanted(target="1", pinned=True), timeout=SECONDS)
+        assert isinstance(refused, PinRefused)
+        assert refused.code == "NF-DISK-003"
+        answer = await stage.system.ask(PinWanted(target="1", pinned=True), timeout=SECONDS)
+        assert answer == PinSet("1", "generation", True, False)
+
+    stage.play(act)
 
 
 @pytest.mark.parametrize(

@@ -569,8 +569,8 @@ def test_d2_in_force_stays_after_a_rollback_and_so_does_what_is_pinned() -> None
     for step in range(12, 16):
         commit(store, step)
         store.prune()
-    # Pinned, and the newest three.
-    assert disk.listdir("state/generations") == ["000002", "000006", "000007", "000008"]
+    # Both ends of going back (1 and 3), pinned (2), and the newest three.
+    assert disk.listdir("state/generations") == ["000001", "000002", "000003", "000006", "000007", "000008"]
     store.put_back("2")
     for step in range(16, 18):
         before = store.in_force().generation
@@ -647,6 +647,8 @@ def test_d4_a_delete_that_half_succeeds_leaves_nothing_loadable() -> None:
 
 def test_put_back_to_a_generation_and_to_a_night_and_back_again() -> None:
     disk = home(3)
+    disk.person_mkdir("consolidated_models")
+    disk.person_mkdir(f"consolidated_models/{NIGHT}")
     store = opened(disk, generations=10, nights=5)
     fold(store)  # generation 4 stands on the night's model
     commit(store, 95)

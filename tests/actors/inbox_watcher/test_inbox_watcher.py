@@ -25,6 +25,7 @@ from messages import (
     MessageDeadLettered,
     Receipt,
     Report,
+    TrainedFilesDeleted,
     Trouble,
 )
 from runtime import Actor, Child, OperatorError, Retry, on
@@ -123,6 +124,26 @@ def test_f5_only_the_first_hundred_names_are_told_but_all_are_counted() -> None:
         assert (len(told.waiting), told.waiting_count) == (100, 129)
 
     stage.play(act)
+
+
+def test_trained_files_beyond_the_bound_go_with_their_receipts_and_are_told() -> None:
+    stage = stage_of(*(f"{number}.jsonl" for number in range(4)), keep_trained_files=2)
+
+    async def act(stage: Stage) -> None:
+        for number in range(1, 5):
+            claimed = await stage.hears(BatchClaimed, number)
+            await stage.tell(trained(claimed))
+            await stage.hears(BatchFiled, number)
+        await stage.rest(10.0)
+
+    stage.play(act)
+    assert stage.disk.listdir("trained") == [
+        "2.jsonl",
+        "2.jsonl.receipt.json",
+        "3.jsonl",
+        "3.jsonl.receipt.json",
+    ]
+    assert [name for one in stage.heard(TrainedFilesDeleted) for name in one.names] == ["0.jsonl", "1.jsonl"]
 
 
 def test_a_survey_is_told_only_when_it_changed() -> None:

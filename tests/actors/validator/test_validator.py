@@ -140,6 +140,15 @@ def _with(disk: SimDisk, put: Any) -> SimDisk:
     return disk
 
 
+def test_f6_content_whose_file_and_receipt_were_let_go_of_is_known_still() -> None:
+    disk = home(GOOD)
+    line = {"batch": "000000", "name": "long ago.jsonl", "digest": durable.digest_of_bytes(GOOD)}
+    disk.person_put("state/batches/FORGOTTEN", b"{torn\n" + msgspec.json.encode(line) + b"\n")
+    found = verdict(disk, same_content="skip")
+    assert isinstance(found, BatchRejected)
+    assert found.report.trouble.message == "the same content was trained as long ago.jsonl"
+
+
 def test_f6_a_batch_whose_own_receipt_lies_there_is_no_repetition() -> None:
     """The power went between its receipt and its move: skipped now, a trained file would end in rejected/."""
     disk = home(GOOD)

@@ -12,6 +12,7 @@ from tools.simulated_house.checkers.evidence import Evidence, read_head
 from tools.simulated_house.checkers.files import EachFileIsInOnePlace, EverythingHasItsOutcome
 from tools.simulated_house.checkers.head import HeadAlwaysLoads
 from tools.simulated_house.checkers.held_out import ARefusedNightLeavesYesterday, WhatIsHeldOutIsKept
+from tools.simulated_house.checkers.keeping import TheBoundsOfBytesHold, WhatGoesWasForetold, WhatIsPinnedStays
 from tools.simulated_house.checkers.learning import EachCommitGoesOn, LearningIsExact
 from tools.simulated_house.checkers.ledger import AnnouncedIsDurable, LedgerOnlyGrows, OneNightADate
 from tools.simulated_house.checkers.leftovers import NoLeftovers
@@ -54,8 +55,11 @@ def house_checkers(evidence: Evidence, limits: Limits, space: Space) -> Sequence
         OneWriterPerFile(),
         StatusIsTrue(evidence),
         NoLeftovers(),
-        WhatMayBeGoneBackToIsKept(limits, evidence),
-        SnapshotsAreSound(limits, evidence),
+        WhatMayBeGoneBackToIsKept(evidence, limits),
+        WhatIsPinnedStays(evidence),
+        TheBoundsOfBytesHold(evidence, limits.kept),
+        WhatGoesWasForetold(evidence, limits.kept),
+        SnapshotsAreSound(evidence, limits),
         CurrentModelIsInForce(),
         WhatHeadNamesIsLeftAlone(),
         TheInboxIsTheQueue(limits),

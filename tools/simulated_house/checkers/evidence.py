@@ -6,6 +6,7 @@ chain arithmetic of the simulated engine.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -44,6 +45,8 @@ class Evidence:
         refused: nights whose merged model was refused.
         learnt: batches that ended, in the order in which commits first told of it.
         rotten: folders in which a bit has turned; ``night_lost``: one of them was a night that could be gone back to.
+        pinned: what was answered as pinned, by kind and name, and nobody has asked to unpin since.
+        unpinned_at: when somebody last asked for that.
         in_training: the batch that was announced as begun and not yet as ended; ``""`` if there is none.
     """
 
@@ -64,6 +67,8 @@ class Evidence:
         self.stepped_at = 0.0
         self.paused_at: float | None = None
         self.jumped = False
+        self.pinned: list[tuple[str, str]] = []
+        self.unpinned_at = -math.inf
         self.in_training = ""
         self.rotten: dict[str, Rotten] = {}
         self.night_lost = False

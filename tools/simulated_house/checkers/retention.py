@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from actors.checkpointer.head import SNAPSHOTS, Head
+from actors.checkpointer.retention import Bounds
 from actors.checkpointer.verification import Damaged, verify
 from runtime import durable
 from runtime.simulation.trial import Moment, Trial, Violation
@@ -17,11 +18,9 @@ RETRIED_SECONDS = 3700.0
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much the house of a universe is configured to keep."""
+    """How much the house of a universe is configured to keep, and to claim ahead."""
 
-    generations: int
-    snapshots: int
-    nights: int
+    kept: Bounds
     claims: int
 
 
@@ -31,24 +30,27 @@ class WhatMayBeGoneBackToIsKept:
     promise = "what may be gone back to is kept, and no more"
     when: tuple[Moment, ...] = ("commit", "end")
 
-    def __init__(self, limits: Limits, evidence: Evidence) -> None:
-        self._limits = limits
+    def __init__(self, evidence: Evidence, limits: Limits) -> None:
         self._evidence = evidence
+        self._kept = limits.kept
 
     def check(self, trial: Trial) -> None:
         head = read_head(trial.disk)
         if head is None:
             return
+        if head.generation not in {kept.generation for kept in head.kept}:
+            raise Violation(f"generation {head.generation} is in force, and HEAD does not keep it")
         if not self._evidence.night_lost:
             self._check_nights(head)
-        # The one that was in force before a commit stays as well.
-        most = self._limits.generations + 2 * self._limits.nights + 1 + sum(kept.pinned for kept in head.kept)
-        if len(head.kept) > most:
+        nights = self._kept.keep_nights + sum(night.pinned for night in head.nights)
+        most = self._kept.keep_generations + 2 * nights + sum(kept.pinned for kept in head.kept)
+        # What was unpinned goes when retention comes next.
+        if len(head.kept) > most and trial.now - self._evidence.unpinned_at > RETRIED_SECONDS:
             raise Violation(f"HEAD keeps {len(head.kept)} generations, more than {most}")
 
     def _check_nights(self, head: Head) -> None:
-        had = min(len(head.ledger), self._limits.nights)
-        if len(head.nights) < had:
+        had = min(len(head.ledger), self._kept.keep_nights)
+        if len(head.nights) < had and self._kept.nights_bytes_max is None:
             raise Violation(f"HEAD lists {len(head.nights)} nights to go back to, not {had}")
         kept = {one.generation for one in head.kept}
         for night in head.nights:
@@ -63,9 +65,9 @@ class SnapshotsAreSound:
     promise = "snapshots are sound"
     when: tuple[Moment, ...] = ("quiet", "stop", "end")
 
-    def __init__(self, limits: Limits, evidence: Evidence) -> None:
-        self._limits = limits
+    def __init__(self, evidence: Evidence, limits: Limits) -> None:
         self._evidence = evidence
+        self._kept = limits.kept
         self._sound: set[tuple[str, int]] = set()
 
     def check(self, trial: Trial) -> None:
@@ -84,9 +86,12 @@ class SnapshotsAreSound:
             except Damaged as error:
                 raise Violation(f"snapshot {name} is not sound: {error}") from error
             self._sound.add((name, found.inode))
+        head = read_head(disk)
+        most = self._kept.keep_snapshots + (len(head.snapshots) if head else 0)
+        unpinned_lately = trial.now - self._evidence.unpinned_at < RETRIED_SECONDS
         # One that the disk would not delete goes later.
-        if len(names) > self._limits.snapshots and trial.undisturbed_for(RETRIED_SECONDS):
-            raise Violation(f"there are {len(names)} snapshots, more than {self._limits.snapshots}")
+        if len(names) > most and not unpinned_lately and trial.undisturbed_for(RETRIED_SECONDS):
+            raise Violation(f"there are {len(names)} snapshots, more than {most}")
 
 
 class CurrentModelIsInForce:
@@ -124,13 +129,14 @@ class WhatHeadNamesIsLeftAlone:
             return
         head = read_head(trial.disk)
         folders = [*(kept.path for kept in head.kept), *(delta.path for delta in head.deltas)] if head else []
+        folders += [f"{SNAPSHOTS}/{snapshot.day}" for snapshot in head.snapshots] if head else []
         self._named = frozenset(folders)
 
     def _check_operation(self, actor: str, operation: str, path: str) -> None:
-        if "state/" not in path or operation in ("fsync", "fsync_dir"):
+        if operation in ("fsync", "fsync_dir") or not ("state/" in path or path.startswith(f"{SNAPSHOTS}/")):
             return
         for side in path.split(" -> "):
-            if "/".join(side.split("/")[:3]) in self._named:
+            if "/".join(side.split("/")[: 2 if side.startswith(f"{SNAPSHOTS}/") else 3]) in self._named:
                 raise Violation(f"{actor} did {operation} {path}, which HEAD names")
 
 
