@@ -1,8 +1,8 @@
 """The Checkpointer: the one writer of ``state/`` and ``snapshots/``. It commits what it is handed and says so.
 
 A commit is one I/O job, so nothing can come between its steps. A disk that refuses is news (``CommitFailed``), not a
-crash: the generation before is still in force and the snapshot waits in the cloakroom. Between its messages it reads everything
-that is kept, piece by piece, and heals what is damaged.
+crash: the generation before is still in force and the snapshot waits in the cloakroom. Between its messages it reads
+everything that is kept, piece by piece, and heals what is damaged.
 """
 
 from __future__ import annotations
