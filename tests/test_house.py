@@ -200,6 +200,7 @@ WRITERS = {
     "tools/markers.py": "the pages of this repository",
     "tools/bench/": "homes to be thrown away",
     "tools/crash_matrix/": "homes to be thrown away",
+    "tools/soak/": "homes to be thrown away",
     "tools/exhaustion/": "names of the port's methods; nothing real",
 }
 OS_WRITES = re.compile(

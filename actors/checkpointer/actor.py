@@ -5,6 +5,7 @@ crash: the generation before is still in force and the snapshot waits in the clo
 space, the reserve is released and retention runs, and the commit is tried once more in their room. The reserve is
 renewed when the DiskGuard grants it: at the start, when there is room again, and by the clock, but then not before a
 commit needed none of it, or an hour has passed: it is never made and released in turn.
+Between its messages it reads everything that is kept, piece by piece, and heals what is damaged.
 """
 
 from __future__ import annotations

@@ -56,6 +56,13 @@ class Mutation:
 HIGH_GENERATIONS = (Edit("actors.checkpointer.head:Head.next_generation", "default=0", "default=999995"),)
 HIGH_BATCHES = (Edit(f"{FILING}:_last_number", "default=0", "default=999997"),)
 
+# The store itself refuses counters that do not go on from those before; without that, others must see it.
+UNCHAINED = Edit(
+    "actors.checkpointer.verification:check_chain",
+    "grown < 0 or (same_adapter and manifest.adapter_step - parent.adapter_step != grown)",
+    "False",
+)
+
 # Every life but those of calm universes ends by a power cut, half of them close to something done in these places.
 HEAD_STORM = {"cut": 100.0, "cut_after": 200.0, "aims": ("state/.", "state/HEAD")}
 COMMIT_CUTS = {"cut": 100.0, "cut_after": 200.0, "aims": ("state/generations",)}
@@ -791,6 +798,7 @@ MUTATIONS = (
                 "int(self._state.adapter_id.removeprefix('a'))",
             ),
         ),
+        scenery=(UNCHAINED,),
     ),
     Mutation(
         "a refused night passes for committed",

@@ -253,7 +253,7 @@ def set_aside_by_copying_after_the_delete(patch: pytest.MonkeyPatch) -> None:
         durable.remove(self._disk, path)
         durable.write_directory(self._disk, f"state/set_aside/generations-{path[-6:]}", files)
 
-    patch.setattr(Store, "_set_aside", set_aside)
+    patch.setattr(Store, "set_aside", set_aside)
 
 
 def healed_model_takes_its_place_before_it_is_whole_beside_it(patch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ def test_d2_one_snapshot_a_day_and_retention_is_told() -> None:
 
 
 def test_d2_a_pin_is_answered_when_it_holds_and_told_to_all_when_it_changes() -> None:
-    stage = Stage(checkpointer(keep_generations=2))
+    stage = Stage(NO_ROOM, checkpointer(keep_generations=2))
 
     async def act(stage: Stage) -> None:
         await commit(stage, 1)
@@ -139,7 +139,7 @@ def test_d2_a_pin_is_answered_when_it_holds_and_told_to_all_when_it_changes() ->
 
 
 def test_d2_a_pin_that_the_disk_refuses_is_told() -> None:
-    stage = Stage(checkpointer())
+    stage = Stage(NO_ROOM, checkpointer())
 
     async def act(stage: Stage) -> None:
         await commit(stage, 1)

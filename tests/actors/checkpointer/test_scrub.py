@@ -256,7 +256,7 @@ def test_b1_a_copy_that_is_itself_damaged_is_not_taken() -> None:
 def test_b1_without_a_copy_it_is_told_once_and_again_when_it_is_restored() -> None:
     disk = without_copies()
     sound = lived_in().read(f"{DELTA}/adapter_model.safetensors")
-    stage = Stage(checkpointer(scrub_round_every_seconds=600.0), disk=disk)
+    stage = Stage(NO_ROOM, checkpointer(scrub_round_every_seconds=600.0), disk=disk)
 
     async def act(stage: Stage) -> None:
         await stage.hears(ScrubFinished, 3)
@@ -424,7 +424,7 @@ def checkpointer(**settings: float) -> Child:
 
 def test_b1_in_force_and_damaged_whoever_trains_is_told_and_its_next_commit_takes_the_place() -> None:
     disk = lived_in()
-    stage = Stage(checkpointer(), disk=disk)
+    stage = Stage(NO_ROOM, checkpointer(), disk=disk)
 
     async def act(stage: Stage) -> None:
         turn(disk, "state/generations/000004/adapter_model.safetensors")
@@ -448,7 +448,7 @@ def test_b1_in_force_and_damaged_whoever_trains_is_told_and_its_next_commit_take
 
 def test_b1_in_force_and_damaged_whoever_loads_gets_the_one_before() -> None:
     disk = lived_in()
-    stage = Stage(checkpointer(scrub_every_seconds=3600.0), disk=disk)
+    stage = Stage(NO_ROOM, checkpointer(scrub_every_seconds=3600.0), disk=disk)
 
     async def act(stage: Stage) -> None:
         turn(disk, "state/generations/000004/adapter_model.safetensors")
@@ -460,7 +460,7 @@ def test_b1_in_force_and_damaged_whoever_loads_gets_the_one_before() -> None:
 
 def test_a_round_is_told_with_what_it_came_to_and_the_next_begins_when_it_is_due() -> None:
     disk = lived_in()
-    stage = Stage(checkpointer(scrub_round_every_seconds=500.0), disk=disk)
+    stage = Stage(NO_ROOM, checkpointer(scrub_round_every_seconds=500.0), disk=disk)
 
     async def act(stage: Stage) -> None:
         told = await stage.hears(ScrubFinished, 2)
@@ -474,7 +474,7 @@ def test_a_round_is_told_with_what_it_came_to_and_the_next_begins_when_it_is_due
 
 def test_a_night_is_not_committed_when_a_delta_was_damaged_while_the_merge_read_it() -> None:
     disk = lived_in()
-    stage = Stage(checkpointer(scrub_every_seconds=3600.0), disk=disk)
+    stage = Stage(NO_ROOM, checkpointer(scrub_every_seconds=3600.0), disk=disk)
     second = "20260103T030000"
 
     def asked(stage: Stage) -> CommitNight:
