@@ -469,8 +469,7 @@ STATE: dict[str, Explanation] = {
         "rollback and --pin name a generation, night or snapshot that is still kept, whose files are sound and whose "
         "merged model is there. This one is not.",
         "Nothing was changed: what was in force still is.",
-        "`nightfold history HOME` lists what is kept. `--pin` keeps one for good; [checkpointer] keep_generations "
-        "keeps more of them.",
+        "`nightfold history HOME` lists what is kept, and `--pin` keeps it. [checkpointer] bounds everything else.",
     ),
     "NF-STATE-004": Explanation(
         "A newer version wrote this",

@@ -51,7 +51,7 @@ DiskRecovered: free_bytes
 DiskRunningLow: free_bytes free_bytes_min again
 EngineLoaded: state generation device dtype model parameters trainable
 EngineStumbled: code why transient traceback
-FileWithdrawn: name
+FileWithdrawn: name batch
 GenerationCommitted: ticket generation path why global_step adapter_id adapter_step size_bytes seconds
 GenerationDamaged: generation path
 HealAgain: path waited

@@ -32,6 +32,7 @@ from messages import (
 from runtime import Child, durable
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.faults import IoError
+from tests.actors.checkpointer.test_checkpointer import NO_ROOM
 from tests.actors.checkpointer.test_store import commit, files, fold, opened, state
 from tests.actors.stage import Stage, clone
 

@@ -42,6 +42,7 @@ from messages import (
     NightVerified,
     NoOtherModel,
     Question,
+    RetentionApplied,
     SpaceGranted,
     SpaceNeeded,
     SpaceRefused,
@@ -606,6 +607,32 @@ def test_n6_a_start_sweeps_what_no_generation_stands_on() -> None:
 
     house.stage().play(act)
     assert house.models() == ["20260102T030000", "20260103T030000"]
+
+
+def test_d2_a_model_that_retention_let_go_of_is_deleted_and_stale_news_deletes_nothing() -> None:
+    house = House()
+    kept, gone = "consolidated_models/20260102T030000", "consolidated_models/20260101T030000"
+    house.force = replace(house.force, models_needed=(kept, gone))
+    for path in (kept, gone):
+        durable.ensure_directory(house.disk, path)
+
+    async def act(stage: Stage) -> None:
+        await stage.rest(10.0)
+        assert len(house.models()) == 2
+        asked = len(house.asked)
+        await stage.tell(RetentionApplied(("state/generations/000001",), (), models_needed=(kept, gone)))
+        await stage.rest(10.0)
+        assert len(house.asked) == asked, "nothing to look at, nothing asked"
+        # Older than what is in force: the news does not know of a model that is needed now.
+        await stage.tell(RetentionApplied(("state/generations/000001",), (), models_needed=()))
+        await stage.rest(10.0)
+        assert len(house.models()) == 2
+        house.force = replace(house.force, models_needed=(kept,))
+        await stage.tell(RetentionApplied(("state/generations/000002",), (), models_needed=(kept,)))
+        await stage.rest(10.0)
+        assert house.models() == ["20260102T030000"]
+
+    house.stage().play(act)
 
 
 def test_d5_a_start_that_cannot_sweep_goes_on_and_so_does_the_night() -> None:
