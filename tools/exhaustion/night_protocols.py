@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from actors.checkpointer.store import Store
-from actors.consolidator.actor import MODELS, Consolidator
+from actors.consolidator.actor import MODELS, Consolidator, ConsolidatorSettings
 from actors.consolidator.merger import MergeDone, MergeRefused, MergeRequest
 from messages import Message, NightRefused, StateInForce
 from runtime import durable
@@ -71,6 +71,7 @@ class _Alone(Consolidator):
 
     def __init__(self, disk: DiskPort) -> None:
         super().__init__(lambda: _Merger(disk))
+        self.settings = ConsolidatorSettings()
         self._merger = _Merger(disk)
         self._alone_on = disk
         self.said: list[Message] = []

@@ -44,7 +44,7 @@ class SimMerger:
             durable.remove(self._disk, request.out)
             raise
         trouble = self._trouble()
-        measured = await self._workers.call(lambda: self._held_out(request.deltas[-1]))
+        measured = await self._workers.call(lambda: self._held_out(request.deltas))
         # Which of the two troubles it is follows from what there is to measure on: no more chance is drawn for it.
         rounded = trouble and measured % 2 == 1
         if trouble and not rounded:
@@ -54,9 +54,12 @@ class SimMerger:
         loss = HeldOutLoss(measured, measured, WORSE if rounded else 1.0, 1.0, 2.0) if measured else None
         return MergeDone(tensors=1, size_bytes=size, max_logit_difference=0.0, seconds=float(seconds), held_out=loss)
 
-    def _held_out(self, generation: str) -> int:
-        """How many windows there are to measure on."""
-        kept = read_held_out(self._disk.read(f"{generation}/{HELD_OUT}"))
+    def _held_out(self, deltas: tuple[str, ...]) -> int:
+        """How many windows there are to measure on, in the generation whose adapter is the newest delta."""
+        file = f"{deltas[-1]}/{HELD_OUT}" if deltas else ""
+        if not file or self._disk.stat(file) is None:
+            return 0
+        kept = read_held_out(self._disk.read(file))
         return sum(len(one.windows) for one in kept.slices)
 
     def _begin(self, out: str) -> None:
