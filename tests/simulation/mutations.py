@@ -639,7 +639,7 @@ MUTATIONS = (
         "A file that an I/O error left under state/batches/ waits until the next start.",
         (Edit(f"{INBOX}._claim", "self._claim_unsure = True", "self._claim_unsure = False"),),
         within=180,
-        first_seed=95,
+        first_seed=320,
     ),
     Mutation(
         "a rejected file is deleted",

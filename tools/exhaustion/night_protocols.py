@@ -93,6 +93,7 @@ class _Alone(Consolidator):
 
     def __init__(self, disk: DiskPort) -> None:
         super().__init__(lambda: _Merger(disk))
+        self.settings = ConsolidatorSettings()
         self._merger = _Merger(disk)
         self.settings = ConsolidatorSettings()
         self.begin_care()
