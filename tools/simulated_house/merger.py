@@ -48,11 +48,7 @@ class SimMerger:
             durable.remove(self._disk, request.out)
             raise
         trouble = self._trouble()
-<<<<<<< HEAD
-        measured = await self._workers.call(lambda: self._held_out(request))
-=======
         measured = await self._workers.call(lambda: self._held_out(request.deltas))
->>>>>>> wip-heldout
         # Which of the two troubles it is follows from what there is to measure on: no more chance is drawn for it.
         rounded = trouble and measured % 2 == 1
         if trouble and not rounded:
@@ -66,20 +62,12 @@ class SimMerger:
         loss = HeldOutLoss(measured, measured, WORSE if rounded else 1.0, 1.0, 2.0) if measured else None
         return MergeDone(1, size, max_logit_difference=0.0, seconds=float(seconds), digest=digest, held_out=loss)
 
-<<<<<<< HEAD
-    def _held_out(self, request: MergeRequest) -> int:
-        """How many windows there are to measure on; a model that is made again was measured when it was made first."""
-        if request.proof != "answers":
-            return 0
-        kept = read_held_out(self._disk.read(f"{request.deltas[-1]}/{HELD_OUT}"))
-=======
     def _held_out(self, deltas: tuple[str, ...]) -> int:
         """How many windows there are to measure on, in the generation whose adapter is the newest delta."""
         file = f"{deltas[-1]}/{HELD_OUT}" if deltas else ""
         if not file or self._disk.stat(file) is None:
             return 0
         kept = read_held_out(self._disk.read(file))
->>>>>>> wip-heldout
         return sum(len(one.windows) for one in kept.slices)
 
     def _begin(self, out: str) -> None:
