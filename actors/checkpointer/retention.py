@@ -98,7 +98,7 @@ def _names(disk: DiskPort, folder: str) -> list[str]:
 
 
 def _below(disk: DiskPort, folder: str) -> Iterator[str]:
-    return (f"{folder}/{name}" for name in _names(disk, folder) if not durable.is_leftover(name))
+    return (f"{folder}/{name}" for name in _names(disk, folder) if not name.startswith("."))
 
 
 def _oldest_first(disk: DiskPort, folder: str) -> list[str]:

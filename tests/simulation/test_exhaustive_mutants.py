@@ -149,7 +149,8 @@ def deleted_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
     def put_in_force(self: Store, head: Head, kept: Kept) -> Head:
         before, self.head = self.head, head
-        self.prune()
+        for path in self._prunable():
+            durable.remove(self._disk, path)
         self.head = before
         return sound(self, head, kept)
 

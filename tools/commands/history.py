@@ -155,8 +155,8 @@ def _nights(
     deltas = {delta.night: delta.path for delta in head.deltas}
     found: list[dict[str, Any]] = []
     for night in head.nights:
-        delta_bytes = durable.size_of(disk, deltas[night.night]) if night.night in deltas else 0
-        model_bytes = durable.size_of(disk, night.model_path)
+        delta_bytes = _size_of(disk, deltas[night.night]) if night.night in deltas else 0
+        model_bytes = _size_of(disk, night.model_path)
         found.append(
             {
                 **msgspec.to_builtins(night),
@@ -190,11 +190,19 @@ def _snapshots(home: Path, head: Head, judged: dict[tuple[str, str], Verdict]) -
                 "path": f"{SNAPSHOTS}/{path.name}",
                 "generation": generation,
                 "pinned": path.name in pinned,
-                "size_bytes": durable.size_of(disk, f"{SNAPSHOTS}/{path.name}"),
+                "size_bytes": _size_of(disk, f"{SNAPSHOTS}/{path.name}"),
                 "kept_because": _because(judged, "snapshot", path.name),
             }
         )
     return found
+
+
+def _size_of(disk: Disk, path: str) -> int:
+    """Bytes of a folder; 0 if the daemon has just let go of it."""
+    try:
+        return durable.size_of(disk, path)
+    except OSError:
+        return 0
 
 
 def page(found: dict[str, Any], home: Path) -> list[str]:

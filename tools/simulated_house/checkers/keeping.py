@@ -150,6 +150,10 @@ class WhatGoesWasForetold:
         source, _, target = path.partition(" -> ")
         if operation != "rename" or not target.endswith(".deleting") or durable.is_leftover(source.rpartition("/")[2]):
             return
+        if trial.disk.stat(durable.hidden(source, "whole")) is not None:
+            return  # a damaged folder makes way for the one that is made anew
+        if source.startswith(f"{SET_ASIDE}/") and self._evidence.rotten:
+            return  # what is set aside again takes the place of what bears its name
         if source.startswith((f"{GENERATIONS}/", f"{SNAPSHOTS}/", f"{SET_ASIDE}/", f"{MODELS}/")):
             going = self._going(trial.disk)
             if source not in going:
