@@ -15,7 +15,7 @@ pytestmark = pytest.mark.real
 
 # In the generation's first file, in one of its last, at the name it gets, half-way through the new HEAD, and when only
 # the link is not moved yet.
-OPERATIONS = (2, 13, 21, 24, 28)
+OPERATIONS = (2, 16, 24, 27, 31)
 
 
 @pytest.mark.timeout(240)
