@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors.checkpointer.head import Head, Kept, Manifest, Night
+from actors.checkpointer.head import Head, Kept, Manifest, Night, PinnedSnapshot
 from messages import Cursor, Delta, LearningState
 from tests.simulation.test_exhaustive_mutants import MUTANTS
 
@@ -19,6 +19,7 @@ RECORDS: dict[str, type[msgspec.Struct]] = {
     "field of a delta": Delta,
     "field of a kept generation": Kept,
     "field of a night": Night,
+    "field of a pinned snapshot": PinnedSnapshot,
     "field of a manifest": Manifest,
     "field of the state": LearningState,
     "field of the cursor": Cursor,
@@ -60,9 +61,10 @@ def test_the_files_of_a_generation_are_those_that_the_page_lists() -> None:
     from actors.checkpointer.head import MANIFEST, TRAINER_STATE
     from actors.trainer.adapter import CONFIG, WEIGHTS
     from actors.trainer.optimizer_file import OPTIMIZER, RNG
+    from messages.held_out import HELD_OUT
 
     listed = re.findall(r"^    (\S+\.(?:safetensors|json)) ", PAGE, flags=re.MULTILINE)
-    assert sorted(listed) == sorted([WEIGHTS, CONFIG, OPTIMIZER, RNG, TRAINER_STATE, MANIFEST])
+    assert sorted(listed) == sorted([WEIGHTS, CONFIG, OPTIMIZER, RNG, HELD_OUT, TRAINER_STATE, MANIFEST])
 
 
 def test_codes_and_files_that_the_page_names_are_there() -> None:
