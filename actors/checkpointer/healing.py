@@ -218,8 +218,9 @@ class Healer:
                     self._store.write_head_again()
                     return Damage(thing.path, why, "written anew from memory")
                 case "snapshot":
-                    self._store.set_aside(thing.path)
-                    return Damage(thing.path, why, "set aside; the next commit on that date makes another")
+                    pinned = self._store.let_go_of_snapshot(thing.path)
+                    aside = "set aside, and its pin with it" if pinned else "set aside"
+                    return Damage(thing.path, why, f"{aside}; the next commit on that date makes another")
                 case "delta":
                     assert head is not None, "HEAD names this delta"
                     return self._heal_delta(next(one for one in head.deltas if one.path == thing.path), why)

@@ -483,6 +483,20 @@ class Store:
         self.head = self._put_in_force(self._without_condemned(self.head, self.head.in_force), self.head.in_force)
         self._set_condemned_aside()
 
+    def let_go_of_snapshot(self, path: str) -> bool:
+        """A snapshot is damaged: HEAD unpins it, and then it is set aside. Was it pinned?
+
+        A pin that stayed would be taken for one on whatever gets this date next, and keep a model for nothing.
+        """
+        self._sync_head()
+        head, day = self.head, posixpath.basename(path)
+        pinned = head is not None and day in {one.day for one in head.snapshots}
+        if head is not None and pinned:
+            others = tuple(one for one in head.snapshots if one.day != day)
+            self.head = self._put_in_force(msgspec.structs.replace(head, snapshots=others), head.in_force)
+        self.set_aside(path)
+        return pinned
+
     def exchange_delta(self, damaged: Delta, sound: Delta) -> None:
         """One replacement of HEAD names the sound copy; then the damaged one is set aside."""
         assert self.head is not None, "HEAD names this delta"

@@ -73,8 +73,8 @@ FILE_STORM = {"cut": 100.0, "cut_after": 300.0, "io": 0.01, "aims": ("state/batc
 LINK_CUTS = {"cut": 100.0, "cut_after": 400.0, "aims": ("current_model",)}
 NIGHT_STORM = {"cut": 100.0, "cut_after": 800.0, "aims": ("consolidated_models", "state/deltas")}
 LONG_NIGHTS = {"cut": 3.0, "cut_after": 1500.0, "io": 0.01, "aims": ("consolidated_models",)}
-ROT = {"cut": 0.2, "others": {"engine": 0.0, "merge": 0.0, "rot": 0.3}}
-ROT_STORM = {
+MODEL_ROT = {"cut": 0.2, "others": {"engine": 0.0, "merge": 0.0, "rot": 0.3}}
+MODEL_ROT_STORM = {
     "cut": 20.0,
     "cut_after": 1500.0,
     "aims": ("consolidated_models",),
@@ -86,6 +86,7 @@ CALM = {
     "others": {"engine": 0.0, "merge": 0.0},
 }
 FULL_FOR_HOURS = {**CALM, "disk_full": 4.0}
+ROT = {**CALM, "bit_rot": 60.0}
 KILL_STORM = {
     "cut": 100.0,
     "kill": 0.6,
@@ -99,8 +100,6 @@ OUTCOME_CRASHES = {
     "crash_aimed": 0.4,
 }
 CLAIM_CRASHES = {"crash_aims": ("BatchClaimed",), "crash_aimed": 0.4, "crash_again": 0.9}
-
-ROT = {**CALM, "bit_rot": 60.0}
 
 MUTATIONS = (
     # The durable protocols.
@@ -856,7 +855,7 @@ MUTATIONS = (
             ),
         ),
         within=30,
-        climate=ROT,
+        climate=MODEL_ROT,
         days=1.0,
     ),
     Mutation(
@@ -871,7 +870,7 @@ MUTATIONS = (
         ),
         within=60,
         first_seed=15,
-        climate=ROT_STORM,
+        climate=MODEL_ROT_STORM,
         days=1.0,
     ),
     Mutation(
@@ -879,7 +878,7 @@ MUTATIONS = (
         "What rots is found only by whoever loads it, perhaps when the base has rotted too.",
         (Edit(f"{CARE}.scrub", "if size == 0:", "if size >= 0:"),),
         within=20,
-        climate=ROT,
+        climate=MODEL_ROT,
         days=2.0,
     ),
     # What people read.
@@ -1027,11 +1026,11 @@ MUTATIONS = (
         (
             Edit(
                 f"{STORE}._trimmed",
-                "return msgspec",
+                "return self._without_condemned",
                 "if self._bounds.generations_bytes_max is not None:\n"
                 "        for gone in head.kept:\n"
                 "            gone in kept.kept or durable.remove(self._disk, gone.path)\n"
-                "    return msgspec",
+                "    return self._without_condemned",
             ),
         ),
         within=60,

@@ -1,7 +1,8 @@
 """Bits that turn on a disk at rest, where the house can heal it: never in the only copy of anything.
 
 One at a time: the next bit turns only when the damage before it is out of the way. And none turns while HEAD may not be
-durable yet: what stands in for the damaged folder might be taken back by a power cut.
+durable yet: what stands in for the damaged folder might be taken back by a power cut. Nor where the copy may go before
+the scrub comes by: in a delta only as long as the newest night holds what it folded.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import random
 from collections.abc import Sequence
 
 from actors.checkpointer.head import SNAPSHOTS, Head
+from actors.checkpointer.retention import Bounds
 from actors.checkpointer.store import ADAPTER_FILES
+from messages import Delta
 from runtime import durable
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.trial import Trial
@@ -21,7 +24,7 @@ UNSYNCED_SECONDS = 3700.0
 """After an error of the disk HEAD may show what is not durable, until the next retention at the latest."""
 
 
-def turn_a_bit(trial: Trial, evidence: Evidence, how: str, seed: int) -> str:
+def turn_a_bit(trial: Trial, evidence: Evidence, bounds: Bounds, how: str, seed: int) -> str:
     """Turns one; returns where, or ``""`` if there is no place for it now.
 
     ``how`` is one of ``generation``, ``delta``, ``snapshot``, or any of them if it is empty; or ``in_force``, which the
@@ -33,7 +36,7 @@ def turn_a_bit(trial: Trial, evidence: Evidence, how: str, seed: int) -> str:
     if head is None or unsynced or named_and_rotten(disk, evidence):
         return ""
     chance = random.Random(f"rot/{seed}")  # noqa: S311 - chance, not secrets
-    folders = _folders(disk, head, how)
+    folders = _folders(disk, head, bounds, how)
     if not folders:
         return ""
     folder = chance.choice(folders)
@@ -48,12 +51,12 @@ def turn_a_bit(trial: Trial, evidence: Evidence, how: str, seed: int) -> str:
     return path
 
 
-def _folders(disk: SimDisk, head: Head, how: str) -> Sequence[str]:
+def _folders(disk: SimDisk, head: Head, bounds: Bounds, how: str) -> Sequence[str]:
     found = {
         "in_force": [head.generation_path],
         # Those that a power cut may put in force again are among the newest.
         "generation": [kept.path for kept in head.kept[:-2] if kept.generation != head.generation],
-        "delta": [delta.path for delta in head.deltas if _has_copy(disk, head, delta.path, delta.generation)],
+        "delta": [delta.path for delta in head.deltas if _has_copy(disk, head, bounds, delta)],
         "snapshot": [
             f"{SNAPSHOTS}/{name}"
             for name in (disk.listdir(SNAPSHOTS) if disk.stat(SNAPSHOTS) else [])
@@ -63,17 +66,15 @@ def _folders(disk: SimDisk, head: Head, how: str) -> Sequence[str]:
     return found[how] if how else [*found["generation"], *found["delta"], *found["delta"], *found["snapshot"]]
 
 
-def _has_copy(disk: SimDisk, head: Head, delta: str, generation: int) -> bool:
-    """The generation that was folded is still kept, or a snapshot of it."""
-    kept = [one.path for one in head.kept if one.generation == generation]
-    snapshots = [f"{SNAPSHOTS}/{name}" for name in (disk.listdir(SNAPSHOTS) if disk.stat(SNAPSHOTS) else [])]
-    alike = [
-        folder
-        for folder in (*kept, *snapshots)
-        if all(
-            disk.stat(f"{folder}/{name}") is not None and disk.read(f"{folder}/{name}") == disk.read(f"{delta}/{name}")
+def _has_copy(disk: SimDisk, head: Head, bounds: Bounds, delta: Delta) -> bool:
+    """The generation that was folded has the very bytes, can vouch for them, and will be kept for a while."""
+    held = {night.folded for night in head.nights[-1:]} if bounds.nights_bytes_max is None else set()
+    return any(
+        all(
+            disk.stat(f"{kept.path}/{name}") is not None
+            and disk.read(f"{kept.path}/{name}") == disk.read(f"{delta.path}/{name}")
             for name in ADAPTER_FILES
         )
-    ]
-    # Where the manifest is hit, only the kept generation can vouch for the bytes.
-    return any(folder in kept for folder in alike)
+        for kept in head.kept
+        if kept.generation == delta.generation and kept.generation in held
+    )

@@ -204,7 +204,7 @@ class Universe:
             spared=("witness",),
             place=place,
             lives_max=LIVES_A_DAY_MAX * math.ceil(days),
-            rot=lambda how, seed: turn_a_bit(self._trial, self._evidence, how, seed),
+            rot=lambda how, seed: turn_a_bit(self._trial, self._evidence, _limits(_config(self.seed)).kept, how, seed),
             record=lambda records: encode(records),  # noqa: PLW0108 - looked up here when called: a test listens in
         )
         for folder in ("model", "inbox"):
@@ -250,7 +250,7 @@ class Universe:
         witness = Child(
             "witness",
             Witness,
-            make=lambda: Witness(self._evidence, life.disk, life.violate),
+            make=lambda: Witness(self._evidence, life.disk, lambda: life.seconds, life.violate),
             mailbox=MailboxSpec(100_000),
         )
         return house(_config(self.seed), silent_parts(engine, merger), extra=(witness, *self._extra))
@@ -269,19 +269,21 @@ class Universe:
         if notes.paused:
             notes.paused_at = life.seconds
             await life.system.send(PauseTraining())
-        while notes.deeds:
-            deed = notes.deeds[0]
-            if deed.at > life.seconds:
-                await self._wait(deed.at - life.seconds, life)
+        evening = self.days * DAY
+        while notes.deeds or (notes.awaited and life.seconds < evening):
+            due = notes.deeds[0].at if notes.deeds else evening
+            if due > life.seconds:
+                await self._wait(due - life.seconds, life)
                 continue  # an announcement may have brought another deed forward
-            notes.deeds.pop(0)
+            deed = notes.deeds.pop(0)
             if deed.after:
                 notes.awaited.append(deed)
             elif deed.act == "restart":
                 return False
             else:
                 await self._do(deed, life)
-        await life.sleep_until(self.days * DAY)
+        notes.awaited.clear()  # nobody is there any more: what were done later would end the last life before its time
+        await life.sleep_until(evening)
         give_up_at = life.seconds + HORIZON
         while (rotten := named_and_rotten(life.disk, notes)) or not (
             self._all_filed(life) and all(cell.state in AT_REST for cell in life.system.cells.values())
@@ -369,7 +371,7 @@ class Universe:
         notes = self._evidence
         if deed.act == "unpin":
             wanted = notes.pinned.pop(0) if notes.pinned else None
-            notes.unpinned_at = self._trial.now
+            notes.let_go_at = self._trial.now
         else:
             wanted = self._to_be_pinned(deed.name, life)
         if wanted is None:
@@ -381,7 +383,7 @@ class Universe:
         except AskFailed:
             return
         if deed.act == "unpin":
-            notes.unpinned_at = self._trial.now
+            notes.let_go_at = self._trial.now
         elif isinstance(answer, PinSet) and (kind, name) not in notes.pinned:
             notes.pinned.append((kind, name))
             notes.counts["pins"] += 1

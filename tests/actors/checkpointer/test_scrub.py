@@ -199,6 +199,22 @@ def test_b1_a_snapshot_is_set_aside_and_the_date_may_have_another() -> None:
     assert store.snapshot("2026-01-01") == "snapshots/2026-01-01"
 
 
+def test_b1_head_unpins_a_damaged_snapshot_before_it_is_set_aside() -> None:
+    disk = lived_in()
+    scrubbing, store = healer(disk)
+    store.pin("2026-01-01", pinned=True)
+    turn(disk, "snapshots/2026-01-01/adapter_model.safetensors")
+    before = len(disk.log)
+    [found] = a_round(scrubbing)
+    assert (found.what, found.healed, "its pin with it" in found.instead) == ("snapshots/2026-01-01", True, True)
+    renamed = [path.rpartition(" -> ")[2] for _, operation, path in list(disk.log)[before:] if operation == "rename"]
+    assert renamed == [HEAD_PATH, "state/set_aside/snapshots-2026-01-01"]
+    assert decode(disk.read(HEAD_PATH), Head, HEAD_PATH).snapshots == ()
+    # Who comes to bear its date is not pinned by a word about another.
+    store.snapshot("2026-01-01")
+    assert not store.pin("2026-01-01", pinned=False).pinned
+
+
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", MANIFEST])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_b1_a_delta_is_made_anew_from_the_generation_that_was_folded(name: str, damage: str) -> None:

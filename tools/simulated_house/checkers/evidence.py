@@ -46,7 +46,8 @@ class Evidence:
         learnt: batches that ended, in the order in which commits first told of it.
         rotten: folders in which a bit has turned; ``night_lost``: one of them was a night that could be gone back to.
         pinned: what was answered as pinned, by kind and name, and nobody has asked to unpin since.
-        unpinned_at: when somebody last asked for that.
+        let_go_at: when somebody last asked for that, or it was told that HEAD let go of what is damaged. What is not
+            needed for it any more goes when retention comes next.
         in_training: the batch that was announced as begun and not yet as ended; ``""`` if there is none.
     """
 
@@ -68,7 +69,7 @@ class Evidence:
         self.paused_at: float | None = None
         self.jumped = False
         self.pinned: list[tuple[str, str]] = []
-        self.unpinned_at = -math.inf
+        self.let_go_at = -math.inf
         self.in_training = ""
         self.rotten: dict[str, Rotten] = {}
         self.night_lost = False

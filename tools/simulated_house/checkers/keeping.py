@@ -91,8 +91,8 @@ class TheBoundsOfBytesHold:
 
     def check(self, trial: Trial) -> None:
         disk, head, bounds = trial.disk, read_head(trial.disk), self._bounds
-        unpinned_lately = trial.now - self._evidence.unpinned_at < RETRIED_SECONDS
-        if head is None or unpinned_lately or not trial.undisturbed_for(RETRIED_SECONDS):
+        let_go_lately = trial.now - self._evidence.let_go_at < RETRIED_SECONDS
+        if head is None or let_go_lately or not trial.undisturbed_for(RETRIED_SECONDS):
             return
         must = _must_stay(head)
         sizes = {kept.generation: durable.size_of(disk, kept.path) for kept in head.kept}
@@ -140,7 +140,7 @@ class WhatGoesWasForetold:
     def check(self, trial: Trial) -> None:
         if trial.moment == "operation":
             self._check_operation(trial)
-        elif trial.undisturbed_for(RETRIED_SECONDS) and trial.now - self._evidence.unpinned_at > RETRIED_SECONDS:
+        elif trial.undisturbed_for(RETRIED_SECONDS) and trial.now - self._evidence.let_go_at > RETRIED_SECONDS:
             left = [path for path in self._going(trial.disk) if path.startswith((GENERATIONS, SNAPSHOTS))]
             if left:
                 raise Violation(f"the dry run says that these go, and they stay: {', '.join(left)}")

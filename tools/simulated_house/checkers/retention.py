@@ -42,10 +42,11 @@ class WhatMayBeGoneBackToIsKept:
             raise Violation(f"generation {head.generation} is in force, and HEAD does not keep it")
         if not self._evidence.night_lost:
             self._check_nights(head)
-        nights = self._kept.keep_nights + sum(night.pinned for night in head.nights)
+        # Of a night that damage took the folded generation is left for a while, pinned or not.
+        nights = self._kept.keep_nights + sum(night.pinned for night in head.nights) + self._evidence.night_lost
         most = self._kept.keep_generations + 2 * nights + sum(kept.pinned for kept in head.kept)
         # What was unpinned goes when retention comes next.
-        if len(head.kept) > most and trial.now - self._evidence.unpinned_at > RETRIED_SECONDS:
+        if len(head.kept) > most and trial.now - self._evidence.let_go_at > RETRIED_SECONDS:
             raise Violation(f"HEAD keeps {len(head.kept)} generations, more than {most}")
 
     def _check_nights(self, head: Head) -> None:
@@ -88,9 +89,9 @@ class SnapshotsAreSound:
             self._sound.add((name, found.inode))
         head = read_head(disk)
         most = self._kept.keep_snapshots + (len(head.snapshots) if head else 0)
-        unpinned_lately = trial.now - self._evidence.unpinned_at < RETRIED_SECONDS
+        let_go_lately = trial.now - self._evidence.let_go_at < RETRIED_SECONDS
         # One that the disk would not delete goes later.
-        if len(names) > most and not unpinned_lately and trial.undisturbed_for(RETRIED_SECONDS):
+        if len(names) > most and not let_go_lately and trial.undisturbed_for(RETRIED_SECONDS):
             raise Violation(f"there are {len(names)} snapshots, more than {most}")
 
 

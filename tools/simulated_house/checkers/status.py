@@ -29,7 +29,9 @@ class StatusIsTrue:
         elif page["state"] != "stopped" or page["batch"] is not None:
             raise Violation(f"the daemon has stopped and status says {page['state']}")
         for folder in ("trained", "rejected", "failed"):
-            there = sum(name.endswith(".jsonl") for name in trial.disk.listdir(folder))
+            # A life that was stopped as it began may not have come to making it.
+            names = trial.disk.listdir(folder) if trial.disk.stat(folder) is not None else []
+            there = sum(name.endswith(".jsonl") for name in names)
             if page["counts"][folder] != there:
                 raise Violation(f"status counts {page['counts'][folder]} in {folder}/, there are {there}")
 

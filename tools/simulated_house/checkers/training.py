@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from actors.checkpointer.head import GENERATIONS, SNAPSHOTS
 from messages import (
     BatchFailed,
     BatchFiled,
@@ -32,9 +33,12 @@ class Witness(Actor):
     ``violate`` ends the universe: what a handler raises would only be its actor's crash.
     """
 
-    def __init__(self, evidence: Evidence, disk: DiskPort, violate: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, evidence: Evidence, disk: DiskPort, now: Callable[[], float], violate: Callable[[str, str], None]
+    ) -> None:
         self._evidence = evidence
         self._disk = disk
+        self._now = now
         self._violate = violate
 
     @on
@@ -53,6 +57,8 @@ class Witness(Actor):
         """Whatever has turned on the disk."""
         if found.what in self._evidence.rotten:
             self._evidence.rotten[found.what].told = True
+        if found.what.startswith((GENERATIONS, SNAPSHOTS)):
+            self._evidence.let_go_at = self._now()
 
     @on
     async def night_began(self, night: NightStarted) -> None:
