@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check lint types simulate mutations exhaust crash-matrix bench bench-runtime docs clean
+.PHONY: setup demo test check lint types simulate mutations exhaust crash-matrix protections bench bench-runtime docs clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ exhaust: $(STAMP)
 # stopped; ARGS='--sample 40' is a look.
 crash-matrix: $(STAMP)
 	$(BIN)/python -m tools.crash_matrix $(ARGS)
+
+# Each protection of an edge case is taken out of a copy of the house, and its tests must miss it.
+protections: $(STAMP)
+	$(BIN)/python -m tests.protections --write tests/protections/PROTECTIONS.md $(ARGS)
 
 mutations: $(STAMP)
 	$(BIN)/python -m tests.simulation.hunt --write tests/simulation/MUTATIONS.md

@@ -1,0 +1,39 @@
+"""The table of protections: what was taken out, and which tests of its edge cases failed then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tests.protections.campaign import Finding
+from tools.edge_cases import PART, Case
+
+HEAD = """\
+# Each protection, taken out
+
+Each edge case's tests, run on a copy of the house in which one protection is gone (`make protections`). A test that fails
+in none of these runs is not shown to hold anything; those are listed at the end.
+
+Run on {day}: {count} protections, {tests} tests seen to fail.
+
+| edge cases | without | tests that fail |
+| --- | --- | --- |
+"""
+
+
+def written(findings: Sequence[Finding], found: Iterable[Case], day: str) -> str:
+    """The page."""
+    failed = {name for finding in findings for name in finding.failed}
+    lines = [
+        f"| {', '.join(one.removal.rows)} | {one.removal.what} | {', '.join(f'`{name}`' for name in one.failed)} |"
+        for one in findings
+    ]
+    left = unproven(findings, found)
+    tail = [f"- `{name}`" for name in left] or ["None."]
+    page = HEAD.format(day=day, count=len(findings), tests=len(failed)) + "\n".join(lines)
+    return "\n".join([page, "", "## Tests that failed in none of these runs", "", *tail, ""])
+
+
+def unproven(findings: Iterable[Finding], found: Iterable[Case]) -> list[str]:
+    """Tests of an edge case that no removal made fail."""
+    failed = {name for finding in findings for name in finding.failed}
+    return sorted({case.name for case in found if case.mode != PART} - failed)
