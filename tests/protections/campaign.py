@@ -8,8 +8,10 @@ Guarantees:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +24,7 @@ from xml.etree import ElementTree
 from tools.edge_cases import PART, Case, cases
 
 PROJECT = Path(__file__).parents[2]
-COPIED = ("actors", "messages", "runtime", "tools", "tests", "pyproject.toml", "README.md", "ARCHITECTURE.md")
+COPIED = (
     "actors",
     "messages",
     "runtime",
@@ -31,6 +33,8 @@ COPIED = ("actors", "messages", "runtime", "tools", "tests", "pyproject.toml", "
     "pyproject.toml",
     "README.md",
     "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
     "Makefile",
 )
 SECONDS_MAX = 900.0
@@ -77,6 +81,11 @@ class Removal:
         ]
 
 
+def gone(rows: str, what: str, *edits: tuple[str, str, str], tests: str = "") -> Removal:
+    """A removal in short: rows and words of names are parted by spaces; an edit is (file, old, new)."""
+    return Removal(tuple(rows.split()), what, tuple(Without(*edit) for edit in edits), tuple(tests.split()))
+
+
 @dataclass(frozen=True)
 class Finding:
     """Which tests failed without the protection, and which did not notice; by name, parameters together."""
@@ -117,10 +126,20 @@ def tried(removal: Removal) -> Finding:
             )
         except subprocess.TimeoutExpired:
             return Finding(removal, (), (), f"not done after {SECONDS_MAX:g} s")
+        finally:
+            end_all_of(copy)
         if not report.exists():
             return Finding(removal, (), (), ended.stdout[-500:] + ended.stderr[-500:])
         failed, passed = read(report)
         return Finding(removal, failed, passed)
+
+
+def end_all_of(copy: Path) -> None:
+    """Kill what the tests started and left: where a protection is gone that ends children, there are such."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(copy) in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def copied_to(folder: Path) -> None:

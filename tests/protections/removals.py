@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from tests.protections.campaign import Removal, Without
+from tests.protections import between_batches, nights
+from tests.protections.campaign import Removal
 
-STORE = "actors/checkpointer/store.py"
-
-REMOVALS: tuple[Removal, ...] = (
-    Removal(
-        ("b3",),
-        "a delete that failed is tried again by the clock",
-        (
-            Without(
-                "actors/checkpointer/actor.py",
-                '        """What would not be deleted may go now."""\n        await self._prune()',
-                '        """What would not be deleted may go now."""',
-            ),
-        ),
-    ),
-)
+REMOVALS: tuple[Removal, ...] = (*between_batches.REMOVALS, *nights.REMOVALS)
