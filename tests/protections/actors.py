@@ -15,7 +15,11 @@ REMOVALS = (
     gone(
         "a1",
         "the message over which an actor crashed comes once more",
-        (RUNNER, "            envelope.attempt += 1\n", "            envelope.attempt += 1\n            self.cell.mailbox.acknowledge()\n"),
+        (
+            RUNNER,
+            "            envelope.attempt += 1\n",
+            "            envelope.attempt += 1\n            self.cell.mailbox.acknowledge()\n",
+        ),
         tests="a1_a_crash_over_an a1_a_crash_over_a_file",
     ),
     gone(
@@ -27,20 +31,32 @@ REMOVALS = (
     gone(
         "a1",
         "after a crash the engine is loaded anew from what is in force",
-        (TRAINER, "        await self.send(BatchesWanted())\n        await self._advance()", "        await self._advance()"),
+        (
+            TRAINER,
+            "        await self.send(BatchesWanted())\n        await self._advance()",
+            "        await self._advance()",
+        ),
         tests="a1_a_crash_over_any a1_a_crash_of",
     ),
     gone(
         "a1",
         "a lost commit is asked for again",
-        (TRAINER, "if self._commits and (dead.actor, dead.message_type)", "if False and (dead.actor, dead.message_type)"),
+        (
+            TRAINER,
+            "if self._commits and (dead.actor, dead.message_type)",
+            "if False and (dead.actor, dead.message_type)",
+        ),
         (TRAINER, "overdue = self.clock.monotonic() - self._commit_asked_at > ASK_SECONDS", "overdue = False"),
         tests="a1_the",
     ),
     gone(
         "a2",
         "patience with an actor ends",
-        (SUPERVISOR, "if crash is not None and (crash.for_a_person is not None or runner.exhausted()):", "if crash is not None and crash.for_a_person is not None:"),
+        (
+            SUPERVISOR,
+            "if crash is not None and (crash.for_a_person is not None or runner.exhausted()):",
+            "if crash is not None and crash.for_a_person is not None:",
+        ),
         tests="a2_",
     ),
     gone(
@@ -52,7 +68,11 @@ REMOVALS = (
     gone(
         "a3",
         "a plug-in that keeps crashing is switched off and nobody else",
-        (SUPERVISOR, '                runner.settle("disabled", why)\n                return None', '                runner.settle("disabled", why)'),
+        (
+            SUPERVISOR,
+            '                runner.settle("disabled", why)\n                return None',
+            '                runner.settle("disabled", why)',
+        ),
         tests="a3_a_plugin_that_raises",
     ),
     gone(
@@ -70,7 +90,11 @@ REMOVALS = (
     gone(
         "a4",
         "a file that is committed is announced again and not trained",
-        (TRAINER, "known = next((one for one in self._state.unfiled if one.batch == batch.batch), None)", "known = None"),
+        (
+            TRAINER,
+            "known = next((one for one in self._state.unfiled if one.batch == batch.batch), None)",
+            "known = None",
+        ),
         tests="a4_a_trained",
     ),
 )

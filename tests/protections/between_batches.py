@@ -14,6 +14,11 @@ ADAPTER = "actors/trainer/adapter.py"
 
 DIGESTS = (STORE, "if durable.digest_of(disk, path) != entry.digest:", "if False:")
 MANIFESTS = (STORE, "if manifest_digest and durable.digest_of_bytes(raw) != manifest_digest:", "if False:")
+WRITES_THE_PAPER = '    durable.write_file(disk, f"{folder}/{paper_name(name, kind)}", _readable(paper))\n'
+FORGETS_THE_CLAIM = '    durable.remove(disk, f"{BATCHES}/{claimed.batch}")\n    return f'
+WRITES_THE_GENERATION = """durable.write_directory(self._disk, path, {**content, MANIFEST: raw})
+        try:
+            verify(self._disk, path, durable.digest_of_bytes(raw))"""
 
 REMOVALS = (
     gone(
@@ -37,10 +42,19 @@ REMOVALS = (
         tests="b1_a_damaged b1_the_whole",
     ),
     gone(
-        "b1",
+        "b1 b2",
         "what is damaged is set aside and not deleted",
-        (STORE, "self._set_aside(path)\n                    set_aside", "durable.remove(self._disk, path)\n                    set_aside"),
-        tests="b1_a_damaged b1_damage_is_told",
+        (
+            STORE,
+            "self._set_aside(path)\n                    set_aside",
+            "durable.remove(self._disk, path)\n                    set_aside",
+        ),
+        (
+            STORE,
+            "self._set_aside(path)\n        durable.write",
+            "durable.remove(self._disk, path)\n        durable.write",
+        ),
+        tests="b1_a_damaged_file b2_power_cut_while",
     ),
     gone(
         "b1",
@@ -62,15 +76,15 @@ REMOVALS = (
     ),
     gone(
         "b2",
-        "a folder's name is synced before anything is put into it",
-        (DURABLE, "disk.mkdir(path)\n    disk.fsync_dir(parent_of(path))", "disk.mkdir(path)"),
+        "a start that was cut off is no loss",
+        (STORE, "elif damage or self._anything_committed():", "else:"),
         tests="first_start",
     ),
     gone(
         "b2",
         "a new name is synced before anyone is told of it",
         (DURABLE, "raise\n    disk.fsync_dir(parent_of(path))\n\n\ndef show", "raise\n\n\ndef show"),
-        tests="b2_n3_power becomes_a_generation b2_power_cut_while_healing b2_a_second_power_cut_while_starting",
+        tests="b2_n3_power",
     ),
     gone(
         "b2",
@@ -81,7 +95,11 @@ REMOVALS = (
     gone(
         "b2 r1",
         "a moved file's names are synced",
-        (DURABLE, "disk.fsync_dir(parent_of(target))\n    disk.fsync_dir(parent_of(source))\n\n\ndef _copy", "\n\ndef _copy"),
+        (
+            DURABLE,
+            "disk.fsync_dir(parent_of(target))\n    disk.fsync_dir(parent_of(source))\n\n\ndef _copy",
+            "\n\ndef _copy",
+        ),
         tests="of_a_claim of_filing_may b2_a_second_power_cut_while_filing",
     ),
     gone(
@@ -89,14 +107,13 @@ REMOVALS = (
         "the paper is written before the file is moved beside it",
         (
             FILING,
-            '    durable.write_file(disk, f"{folder}/{paper_name(name, kind)}", _readable(paper))\n',
+            WRITES_THE_PAPER,
             "",
         ),
         (
             FILING,
-            '    durable.remove(disk, f"{BATCHES}/{claimed.batch}")\n    return f',
-            '    durable.write_file(disk, f"{folder}/{paper_name(name, kind)}", _readable(paper))\n'
-            '    durable.remove(disk, f"{BATCHES}/{claimed.batch}")\n    return f',
+            FORGETS_THE_CLAIM,
+            WRITES_THE_PAPER + FORGETS_THE_CLAIM,
         ),
         tests="of_filing_may b2_a_second_power_cut_while_filing",
     ),
@@ -127,14 +144,18 @@ REMOVALS = (
     gone(
         "b3",
         "a delete that fails is told and not raised",
-        (STORE, "except OSError:\n                stuck.append", "except ZeroDivisionError:\n                stuck.append"),
+        (
+            STORE,
+            "except OSError:\n                stuck.append",
+            "except ZeroDivisionError:\n                stuck.append",
+        ),
     ),
     gone(
         "b5 t1",
         "a generation is whole on the disk before HEAD names it",
         (
             STORE,
-            "durable.write_directory(self._disk, path, {**content, MANIFEST: raw})\n        try:\n            verify(self._disk, path, durable.digest_of_bytes(raw))",
+            WRITES_THE_GENERATION,
             "self.late = (path, {**content, MANIFEST: raw})\n        try:\n            pass",
         ),
         (
@@ -147,17 +168,40 @@ REMOVALS = (
     gone(
         "b6",
         "the next number is above all by number",
-        (HEAD, "max((kept.generation for kept in self.kept), default=0)", 'int(max((str(kept.generation) for kept in self.kept), default="0"))'),
+        (
+            HEAD,
+            "max((kept.generation for kept in self.kept), default=0)",
+            'int(max((str(kept.generation) for kept in self.kept), default="0"))',
+        ),
         tests="9999",
     ),
-    gone("b6", "generations are sorted as numbers", (STORE, "key=int, reverse=True)", "reverse=True)"), tests="six_and_seven"),
-    gone("b6", "claims are sorted as numbers", (FILING, "if name.isdigit()), key=int)", "if name.isdigit()))"), tests="999999_come"),
-    gone("b6", "the next file is the lowest by number", (TRAINER, "min(self._queue, key=int)", "min(self._queue)"), tests="compared"),
+    gone(
+        "b6",
+        "generations are sorted as numbers",
+        (STORE, "key=int, reverse=True)", "reverse=True)"),
+        tests="six_and_seven",
+    ),
+    gone(
+        "b6",
+        "claims are sorted as numbers",
+        (FILING, "if name.isdigit()), key=int)", "if name.isdigit()))"),
+        tests="999999_come",
+    ),
+    gone(
+        "b6",
+        "the next file is the lowest by number",
+        (TRAINER, "min(self._queue, key=int)", "min(self._queue)"),
+        tests="compared",
+    ),
     gone(
         "b7",
         "a file that a manifest lists and that is gone is damage",
         (STORE, "if present != set(manifest.files):", "if present - set(manifest.files):"),
-        (STORE, "            if found is None or found.size", "            if found is None:\n                continue\n            if found.size"),
+        (
+            STORE,
+            "            if found is None or found.size",
+            "            if found is None:\n                continue\n            if found.size",
+        ),
         tests="missing_optimizer without_its_moments",
     ),
     gone(
@@ -167,5 +211,10 @@ REMOVALS = (
         tests="all_or_refuse",
     ),
     gone("b8", "what a newer version wrote is refused", (HEAD, "if schema > SCHEMA:", "if False:"), tests="newer"),
-    gone("b8", "a commit migrates HEAD", (STORE, "            head,\n            schema=SCHEMA,", "            head,"), tests="older"),
+    gone(
+        "b8",
+        "a commit migrates HEAD",
+        (STORE, "            head,\n            schema=SCHEMA,", "            head,"),
+        tests="older",
+    ),
 )

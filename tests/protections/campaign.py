@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from tools.edge_cases import PART, Case, cases
 
@@ -169,10 +169,10 @@ def taken_out(removal: Removal, folder: Path) -> None:
 
 
 def read(report: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(tests that failed with any of their parameters, tests that passed with all), by name; skipped ones are neither."""
+    """(tests that failed with any parameters, tests that passed with all), by name; skipped ones are neither."""
     failed: set[str] = set()
     passed: set[str] = set()
-    for case in ElementTree.parse(report).getroot().iter("testcase"):  # our own pytest wrote it
+    for case in ET.parse(report).getroot().iter("testcase"):  # our own pytest wrote it
         name = case.get("name", "").partition("[")[0]
         kinds = {child.tag for child in case}
         if kinds & {"failure", "error"}:

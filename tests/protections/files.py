@@ -1,4 +1,4 @@
-"""What protects files that are dropped (rows f1 to f10), and how each protection is taken out."""
+"""What protects files that are dropped (rows f4 to f9), and how each protection is taken out."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from tests.protections.campaign import gone
 
 INSPECTION = "actors/validator/inspection.py"
 VALIDATOR = "actors/validator/actor.py"
-EXAMPLES = "messages/examples.py"
-LINES = "messages/example_lines.py"
-FORMATS = "messages/example_formats.py"
-TORCH = "actors/trainer/torch_engine.py"
 TRAINER = "actors/trainer/actor.py"
 WATCHER = "actors/inbox_watcher/actor.py"
 FILING = "actors/inbox_watcher/filing.py"
@@ -22,59 +18,26 @@ SUBMIT = "tools/commands/submit.py"
 HOME = "tools/commands/home.py"
 
 REMOVALS = (
-    gone("f1", "bytes that JSON may not hold are named", (EXAMPLES, "    _check_bytes(line)\n", ""), tests="f1_what f1_f2"),
-    gone(
-        "f1",
-        "a byte order mark at the beginning is let be",
-        (LINES, "started = True\n                yield head.removeprefix(BYTE_ORDER_MARK)", "started = True\n                yield head"),
-        tests="f1_a_mark f1_f2",
-    ),
-    gone(
-        "f1",
-        "so many findings are listed and the rest counted",
-        (INSPECTION, "if len(self._errors) < self._settings.max_errors_listed:", "if True:"),
-        tests="f1_the_first f1_only",
-    ),
-    gone("f1", "a line has at most so many bytes", (LINES, "if len(line) > max_line_bytes:", "if False:"), tests="wherever_it_lies"),
-    gone("f1", "a line that is too long is not held", (LINES, "if held > max_line_bytes:", "if False:"), tests="f1_f2"),
-    gone(
-        "f2",
-        "a text must be text",
-        (FORMATS, 'if not isinstance(value, str) or not value:\n        raise LineProblem(f"{path}.{key}", "a non', 'if not value:\n        raise LineProblem(f"{path}.{key}", "a non'),
-        tests="f2_each_finding f1_f2",
-    ),
-    gone(
-        "f2",
-        "what must be there is asked for",
-        (FORMATS, '    if key not in holder:\n        raise LineProblem(f"{path}.{key}", expected, "nothing")\n    return holder[key]', "    return holder.get(key)"),
-        tests="f2_wrong",
-    ),
-    gone("f3", "a file that teaches nothing is not begun", (TORCH, "        if not len(tokens):\n", "        if False:\n"), tests="f3_lines"),
-    gone("f3", "blank lines are no lines", (LINES, "elif line and not line.isspace():", "elif True:"), tests="f3_a_file_without_examples_is_told"),
-    gone(
-        "f3",
-        "a conversation must have an answer that is trained",
-        (FORMATS, "if all(turn.weight == 0 for turn in answers):", "if False:"),
-        tests="f3_no_line f1_f2",
-    ),
-    gone("f3", "a file without examples is rejected", (VALIDATOR, "        if not found.examples:\n", "        if False:\n"), tests="f3_a_file_without_an"),
-    gone(
-        "f3",
-        "a file without examples is an error of the check",
-        (CHECK, "if not found.examples and not found.error_count:", "if False:"),
-        tests="f3_a_file_without_examples_is_an",
-    ),
     gone(
         "f4 f8",
         "who writes is asked, and where nobody can say it settles",
         (SURVEY, "return unchanged_for >= settle_seconds if writing is None else not writing", "return True"),
         tests="f4_an_upload f4_a_file_that_is f4_cp f8_where",
     ),
-    gone("f4", "a file must be quiet for a while", (SURVEY, "if now - since < quiet_seconds:", "if False:"), tests="f4_a_file_is f4_every"),
+    gone(
+        "f4",
+        "a file must be quiet for a while",
+        (SURVEY, "if now - since < quiet_seconds:", "if False:"),
+        tests="f4_a_file_is f4_every",
+    ),
     gone(
         "f4",
         "any change begins the quiet time anew",
-        (SURVEY, "since = earlier.since if earlier is not None and same else now", "since = earlier.since if earlier is not None else now"),
+        (
+            SURVEY,
+            "since = earlier.since if earlier is not None and same else now",
+            "since = earlier.since if earlier is not None else now",
+        ),
         tests="f4_every",
     ),
     gone(
@@ -96,7 +59,12 @@ REMOVALS = (
         (WATCHER, "wanted = max(0, settings.claims_max - len(self._claimed))", "wanted = 1 << 30"),
         tests="f5_no_more f5_only",
     ),
-    gone("f5", "only some names are told", (WATCHER, "waiting=tuple(map(shown, waiting[:NAMES_TOLD])),", "waiting=tuple(map(shown, waiting)),"), tests="f5_only"),
+    gone(
+        "f5",
+        "only some names are told",
+        (WATCHER, "waiting=tuple(map(shown, waiting[:NAMES_TOLD])),", "waiting=tuple(map(shown, waiting)),"),
+        tests="f5_only",
+    ),
     gone(
         "f5",
         "files come in the order of their arrival",
@@ -109,14 +77,24 @@ REMOVALS = (
         (SURVEY, "elif len(ready) >= wanted:", "elif False:"),
         tests="f5_of_ten",
     ),
-    gone("f5", "a file is read in pieces", (INSPECTION, "disk.chunks(path, CHUNK_BYTES)", "disk.chunks(path, 1 << 30)"), tests="f5_a_file"),
+    gone(
+        "f5",
+        "a file is read in pieces",
+        (INSPECTION, "disk.chunks(path, CHUNK_BYTES)", "disk.chunks(path, 1 << 30)"),
+        tests="f5_a_file",
+    ),
     gone(
         "f6",
         "a name that is taken is numbered",
         (FILING, "if owner == claimed.batch or (", "if owner is not None or ("),
         tests="f6_the_same_name",
     ),
-    gone("f6", "a paper that is not ours is somebody's", (FILING, 'return ""  # somebody', "return None  # somebody"), tests="f6_a_foreign"),
+    gone(
+        "f6",
+        "a paper that is not ours is somebody's",
+        (FILING, 'return ""  # somebody', "return None  # somebody"),
+        tests="f6_a_foreign",
+    ),
     gone(
         "f6",
         "a file that is not ours is somebody's",
@@ -126,10 +104,19 @@ REMOVALS = (
     gone(
         "f6",
         "content is compared with what was trained",
-        (VALIDATOR, 'return earlier.name if earlier is not None and earlier.batch != claimed.batch else ""', 'return ""'),
+        (
+            VALIDATOR,
+            'return earlier.name if earlier is not None and earlier.batch != claimed.batch else ""',
+            'return ""',
+        ),
         tests="f6_the_same_content f6_the_same_name_dropped",
     ),
-    gone("f6", "a file does not repeat itself", (VALIDATOR, " and earlier.batch != claimed.batch else", " else"), tests="f6_a_batch"),
+    gone(
+        "f6",
+        "a file does not repeat itself",
+        (VALIDATOR, " and earlier.batch != claimed.batch else", " else"),
+        tests="f6_a_batch",
+    ),
     gone(
         "f6",
         "what is trained is remembered",
@@ -143,8 +130,18 @@ REMOVALS = (
         (SUBMIT, "            put_in_place(part, target)\n", "            part.rename(target)\n"),
         tests="f6_a_name",
     ),
-    gone("f7", "what is claimed is known for what it is", (FILING, 'found.kind if found else "file")', '"file")'), tests="f7_what_is_no f7_links_and_folders_are_refused"),
-    gone("f7", "links and folders are odd", (SURVEY, 'elif found.kind != "file":', "elif False:"), tests="f7_links_and_folders_are_odd"),
+    gone(
+        "f7",
+        "what is claimed is known for what it is",
+        (FILING, 'found.kind if found else "file")', '"file")'),
+        tests="f7_what_is_no f7_links_and_folders_are_refused",
+    ),
+    gone(
+        "f7",
+        "links and folders are odd",
+        (SURVEY, 'elif found.kind != "file":', "elif False:"),
+        tests="f7_links_and_folders_are_odd",
+    ),
     gone(
         "f7",
         "what is no file is refused with a report",
@@ -160,20 +157,37 @@ REMOVALS = (
     gone(
         "f7",
         "bytes that are no text become question marks",
-        (SURVEY, '    return name.encode("utf-8", "surrogateescape")', '    return name\n    return name.encode("utf-8", "surrogateescape")'),
+        (
+            SURVEY,
+            '    return name.encode("utf-8", "surrogateescape")',
+            '    return name\n    return name.encode("utf-8", "surrogateescape")',
+        ),
         tests="f7_a_name_that_is_no_text f7_any",
     ),
     gone(
         "f7",
         "names are kept as the file system has them",
-        (DISK, "return sorted(os.listdir(self.home / path))", 'return sorted(name for name in os.listdir(self.home / path) if name.isascii())'),
+        (
+            DISK,
+            "return sorted(os.listdir(self.home / path))",
+            "return sorted(name for name in os.listdir(self.home / path) if name.isascii())",
+        ),
         tests="f7_a_name_that_is_not f7_odd_names_are_trained",
     ),
-    gone("f7", "an ending is read in any case", (SURVEY, "name.lower().endswith(BATCH_SUFFIX)", "name.endswith(BATCH_SUFFIX)"), tests="f7_odd_names_are_taken"),
+    gone(
+        "f7",
+        "an ending is read in any case",
+        (SURVEY, "name.lower().endswith(BATCH_SUFFIX)", "name.endswith(BATCH_SUFFIX)"),
+        tests="f7_odd_names_are_taken",
+    ),
     gone(
         "f7",
         "a file that cannot be read is rejected",
-        (VALIDATOR, "except OSError as error:\n            await self._reject", "except ZeroDivisionError as error:\n            await self._reject"),
+        (
+            VALIDATOR,
+            "except OSError as error:\n            await self._reject",
+            "except ZeroDivisionError as error:\n            await self._reject",
+        ),
         tests="f7_an_unreadable f7_a_file_that_may",
     ),
     gone(
@@ -182,11 +196,20 @@ REMOVALS = (
         (REPORTER_LINES, "CONTINUED.join(_printable(part) for part in line.split(CONTINUED))", "line"),
         tests="f7_f10",
     ),
-    gone("f7", "what is no file is not checked", (CHECK, "        if not file.is_file():\n", "        if False:\n"), tests="f7_what_is_not"),
+    gone(
+        "f7",
+        "what is no file is not checked",
+        (CHECK, "        if not file.is_file():\n", "        if False:\n"),
+        tests="f7_what_is_not",
+    ),
     gone(
         "f7",
         "a name on the terminal is printable",
-        (HOME, 'return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(name))', "return str(name)"),
+        (
+            HOME,
+            'return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(name))',
+            "return str(name)",
+        ),
         tests="f7_odd_names_are_shown f7_an_odd",
     ),
     gone(
@@ -195,7 +218,12 @@ REMOVALS = (
         (SUBMIT, "if len(os.fsencode(stem)) > _STEM_BYTES_MAX:", "if False:"),
         tests="f7_odd_names_are_taken",
     ),
-    gone("f8", "a copy is compared with its source", (DURABLE, '        _verify(disk, temporary, f"blake3:{expected.hexdigest()}")\n', ""), tests="f8_a_copy"),
+    gone(
+        "f8",
+        "a copy is compared with its source",
+        (DURABLE, '        _verify(disk, temporary, f"blake3:{expected.hexdigest()}")\n', ""),
+        tests="f8_a_copy",
+    ),
     gone(
         "f8",
         "a copy's name is synced before its source goes",
@@ -205,8 +233,16 @@ REMOVALS = (
     gone(
         "f8 d5",
         "the source goes last",
-        (DURABLE, '        _verify(disk, temporary, f"blake3:{expected.hexdigest()}")\n', "        disk.unlink(source)\n"),
-        (DURABLE, "    disk.fsync_dir(parent_of(target))\n    disk.unlink(source)", "    disk.fsync_dir(parent_of(target))"),
+        (
+            DURABLE,
+            '        _verify(disk, temporary, f"blake3:{expected.hexdigest()}")\n',
+            "        disk.unlink(source)\n",
+        ),
+        (
+            DURABLE,
+            "    disk.fsync_dir(parent_of(target))\n    disk.unlink(source)",
+            "    disk.fsync_dir(parent_of(target))",
+        ),
         tests="f8_d5",
     ),
     gone("f8", "an inbox may be a link", (SURVEY, '    if inbox.kind != "link":', "    if True:"), tests="f8_an_inbox"),
@@ -225,24 +261,30 @@ REMOVALS = (
     gone(
         "f9",
         "a claimed file that is gone makes way",
-        (WATCHER, "        await self._forget_taken_back()\n        if self._claim_unsure", "        if self._claim_unsure"),
+        (
+            WATCHER,
+            "        await self._forget_taken_back()\n        if self._claim_unsure",
+            "        if self._claim_unsure",
+        ),
         tests="f9_a_claimed",
     ),
-    gone("f9", "a file that is gone is not begun", (TRAINER, "not in committed and await self._is_there(batch.path):", "not in committed:"), tests="f9_a_batch"),
-    gone("f9", "a file that is gone is not gone on with", (TRAINER, "if not await self._is_there(cursor.path):", "if False:"), tests="f9_an_interrupted"),
+    gone(
+        "f9",
+        "a file that is gone is not begun",
+        (TRAINER, "not in committed and await self._is_there(batch.path):", "not in committed:"),
+        tests="f9_a_batch",
+    ),
+    gone(
+        "f9",
+        "a file that is gone is not gone on with",
+        (TRAINER, "if not await self._is_there(cursor.path):", "if False:"),
+        tests="f9_an_interrupted",
+    ),
     gone(
         "f9",
         "what is not wanted yet stays in the inbox",
         (WATCHER, "len(self._claimed) >= self.settings.claims_max or not await", "not await"),
         (WATCHER, "wanted = max(0, settings.claims_max - len(self._claimed))", "wanted = 1 << 30"),
         tests="f9_the_inbox",
-    ),
-    gone("f10", "a file with bad lines is rejected", (VALIDATOR, "if found.error_count and (", "if False and ("), tests="f10_a_file_with"),
-    gone("f10", "good lines are trained if the config says so", (VALIDATOR, '(self.settings.bad_lines == "reject_file" or not found.examples)', "True"), tests="f10_by f10_or"),
-    gone(
-        "f10",
-        "a file without a good line is rejected in any case",
-        (VALIDATOR, '(self.settings.bad_lines == "reject_file" or not found.examples)', '(self.settings.bad_lines == "reject_file")'),
-        tests="f10_a_file_without",
     ),
 )

@@ -40,7 +40,12 @@ REMOVALS = (
         (NIGHTS, "await self.blocking(lambda: self._remove_unneeded(needed))", "return"),
         tests="n2_a_crash n6_a_start n2_n6",
     ),
-    gone("n2", "the merging child dies with its parent", (CHILD, "signal.SIGKILL, 0, 0, 0) == 0", "0, 0, 0, 0) == 0"), tests="n2_the"),
+    gone(
+        "n2",
+        "the merging child dies with its parent",
+        (CHILD, "signal.SIGKILL, 0, 0, 0) == 0", "0, 0, 0, 0) == 0"),
+        tests="n2_the",
+    ),
     gone(
         "n3",
         "a committed night is told to all",
@@ -154,7 +159,11 @@ REMOVALS = (
     gone(
         "n9",
         "nothing learnt is nothing owed",
-        (NIGHTS, 'if learning_since is None:\n        return ""', 'if learning_since is None:\n        learning_since = "2000-01-01"'),
+        (
+            NIGHTS,
+            'if learning_since is None:\n        return ""',
+            'if learning_since is None:\n        learning_since = "2000-01-01"',
+        ),
         tests="n9_nothing_learnt_no_night",
     ),
     gone(
@@ -184,13 +193,21 @@ REMOVALS = (
     gone(
         "n11",
         "what is accepted in a night waits for its end",
-        (TRAINER, "if self._on_device or self._night or self._backing_off:", "if self._on_device or self._backing_off:"),
+        (
+            TRAINER,
+            "if self._on_device or self._night or self._backing_off:",
+            "if self._on_device or self._backing_off:",
+        ),
         tests="n11_a_batch",
     ),
     gone(
         "n11",
         "all are told what became of a night",
-        (NIGHTS, "committed = await self._night(night, due, answer.state)", "await self._night(night, due, answer.state)"),
+        (
+            NIGHTS,
+            "committed = await self._night(night, due, answer.state)",
+            "await self._night(night, due, answer.state)",
+        ),
         tests="n11_a_file",
     ),
     gone(

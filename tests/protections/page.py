@@ -10,8 +10,8 @@ from tools.edge_cases import PART, Case
 HEAD = """\
 # Each protection, taken out
 
-Each edge case's tests, run on a copy of the house in which one protection is gone (`make protections`). A test that fails
-in none of these runs is not shown to hold anything; those are listed at the end.
+Each edge case's tests, run on a copy of the house in which one protection is gone (`make protections`). A test that
+fails in none of these runs is not shown to hold anything; those are listed at the end.
 
 Run on {day}: {count} protections, {tests} tests seen to fail.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.protections import actors, between_batches, disk, files, nights, restarts, training
+from tests.protections import actors, between_batches, contents, disk, files, nights, restarts, training
 from tests.protections.campaign import Removal
 
 REMOVALS: tuple[Removal, ...] = (
@@ -11,6 +11,7 @@ REMOVALS: tuple[Removal, ...] = (
     *training.REMOVALS,
     *restarts.REMOVALS,
     *disk.REMOVALS,
+    *contents.REMOVALS,
     *files.REMOVALS,
     *actors.REMOVALS,
 )

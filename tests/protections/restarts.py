@@ -17,7 +17,11 @@ REMOVALS = (
     gone(
         "r1",
         "a HEAD that cannot be read is rebuilt",
-        (STORE, "except msgspec.MsgspecError as error:\n            damage", "except ZeroDivisionError as error:\n            damage"),
+        (
+            STORE,
+            "except msgspec.MsgspecError as error:\n            damage",
+            "except ZeroDivisionError as error:\n            damage",
+        ),
         tests="r1_a_damaged_head",
     ),
     gone("r1", "HEAD is compared with its seal", (STORE, "if not seal_holds(raw):", "if False:"), tests="turned_bit"),

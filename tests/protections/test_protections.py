@@ -1,4 +1,4 @@
-"""The list of protections holds: each can still be taken out, each row has one, and a run tells failing from passing."""
+"""The list of protections holds: each can be taken out, each row has one, and a run tells failing from passing."""
 
 from __future__ import annotations
 

@@ -14,6 +14,10 @@ DAEMON = "tools/daemon.py"
 SYSTEM = "runtime/system.py"
 HOME = "tools/commands/home.py"
 RETRY = "tools/commands/retry.py"
+ASKS_FOR_A_COMMIT = "self._commits.append(_Commit(request, self._changes, outcome))\n"
+COMMITS_FIRST = """if self._changes != self._committed_changes:
+            self._start(lambda: self._jobs.snapshot(self._state))
+        elif"""
 
 REMOVALS = (
     gone(
@@ -37,7 +41,11 @@ REMOVALS = (
     gone(
         "t2",
         "who the status says lives is looked for",
-        (HOME, '            status["state"] = "crashed"\n            status["reason"] = f"pid', '            status["reason"] = f"pid'),
+        (
+            HOME,
+            '            status["state"] = "crashed"\n            status["reason"] = f"pid',
+            '            status["reason"] = f"pid',
+        ),
         tests="t2_",
     ),
     gone(
@@ -52,9 +60,8 @@ REMOVALS = (
         (TRAINER, "            await self.send(commit.outcome)\n", ""),
         (
             TRAINER,
-            "self._commits.append(_Commit(request, self._changes, outcome))\n",
-            "self._commits.append(_Commit(request, self._changes, outcome))\n"
-            "        if outcome is not None:\n            await self.send(outcome)\n",
+            ASKS_FOR_A_COMMIT,
+            ASKS_FOR_A_COMMIT + "        if outcome is not None:\n            await self.send(outcome)\n",
         ),
         tests="t3_a_failure",
     ),
@@ -141,7 +148,11 @@ REMOVALS = (
     gone(
         "t7",
         "a signal is a wish",
-        (DAEMON, "            loop.add_signal_handler(wish, system.stop, signal.Signals(wish).name)\n", "            pass\n"),
+        (
+            DAEMON,
+            "            loop.add_signal_handler(wish, system.stop, signal.Signals(wish).name)\n",
+            "            pass\n",
+        ),
         tests="t7_stopped",
     ),
     gone(
@@ -155,7 +166,7 @@ REMOVALS = (
         "paused is said once all is committed",
         (
             TRAINER,
-            "if self._changes != self._committed_changes:\n            self._start(lambda: self._jobs.snapshot(self._state))\n        elif",
+            COMMITS_FIRST,
             "if False:\n            pass\n        elif",
         ),
         tests="t8_pause_and t8_paused",
