@@ -127,6 +127,7 @@ REMOVALS = (
         "b2",
         "a filing that is repeated syncs what the try before moved",
         (FILING, "disk.fsync_dir(folder)  # moved", "pass  # moved"),
+        (FILING, WRITES_THE_PAPER, "    if source is not None:\n    " + WRITES_THE_PAPER),
         tests="repeated_after",
     ),
     gone(
