@@ -114,7 +114,8 @@ def tried(removal: Removal) -> Finding:
             return Finding(removal, (), (), "no test is named after its rows")
         names = sorted({f"tests/{case.file}::{case.name}" for case in wanted})
         report = copy / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no", f"--junitxml={report}"]
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", f"--junitxml={report}"]
+        command += ["-p", "no:cacheprovider", "-p", "tests.protections.one_is_enough"]
         try:
             ended = subprocess.run(
                 [*command, f"--timeout={TEST_SECONDS_MAX}", *names],
