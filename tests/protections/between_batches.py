@@ -76,8 +76,13 @@ REMOVALS = (
     ),
     gone(
         "b2",
-        "a start that was cut off is no loss",
-        (STORE, "elif damage or self._anything_committed():", "else:"),
+        "a home with nothing but folders is a new home",
+        (
+            STORE,
+            '        for folder in ("state",',
+            '        there = self._disk.stat("state")\n        for folder in ("state",',
+        ),
+        (STORE, "elif damage or self._anything_committed():", "elif damage or there is not None:"),
         tests="first_start",
     ),
     gone(
@@ -124,11 +129,10 @@ REMOVALS = (
         tests="taken_up_after",
     ),
     gone(
-        "b2",
-        "a filing that is repeated syncs what the try before moved",
-        (FILING, "disk.fsync_dir(folder)  # moved", "pass  # moved"),
-        (FILING, WRITES_THE_PAPER, "    if source is not None:\n    " + WRITES_THE_PAPER),
-        tests="repeated_after",
+        "b2 d5",
+        "a filing that is repeated does not mind what the try before moved",
+        (FILING, "    if source is not None:\n", "    if True:\n"),
+        tests="repeated_after filing_may_be_repeated_without",
     ),
     gone(
         "b2 d5",

@@ -132,7 +132,7 @@ def tried(removal: Removal) -> Finding:
         if not report.exists():
             return Finding(removal, (), (), ended.stdout[-500:] + ended.stderr[-500:])
         failed, passed = read(report)
-        return Finding(removal, failed, passed)
+        return Finding(removal, failed, passed, "" if failed or passed else f"no test ran: {ended.stdout[-500:]}")
 
 
 def end_all_of(copy: Path) -> None:
@@ -175,6 +175,8 @@ def read(report: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     passed: set[str] = set()
     for case in ET.parse(report).getroot().iter("testcase"):  # our own pytest wrote it
         name = case.get("name", "").partition("[")[0]
+        if not name.startswith("test_"):
+            continue  # a file that could not be imported: none of its tests was seen to fail
         kinds = {child.tag for child in case}
         if kinds & {"failure", "error"}:
             failed.add(name)

@@ -51,7 +51,8 @@ def test_a_report_is_read_by_names_with_parameters_together(tmp_path: Path) -> N
     report.write_text(
         '<testsuites><testsuite><testcase name="test_a[1]"/><testcase name="test_a[2]"><failure/></testcase>'
         '<testcase name="test_b"/><testcase name="test_c"><skipped/></testcase>'
-        '<testcase name="test_d"><error/></testcase></testsuite></testsuites>'
+        '<testcase name="test_d"><error/></testcase><testcase name="tests.not_imported"><error/></testcase>'
+        "</testsuite></testsuites>"
     )
     assert read(report) == (("test_a", "test_d"), ("test_b",))
 
