@@ -42,6 +42,13 @@ REMOVALS = (
     ),
     gone(
         "n2",
+        "a night that crashed lets the Trainer go",
+        (NIGHTS, '        await self.send(NightClosed(night="", committed=False))\n', ""),
+        (NIGHTS, "        finally:\n", "        except ZeroDivisionError:\n            raise\n        else:\n"),
+        tests="n2_a_crash",
+    ),
+    gone(
+        "n2",
         "the merging child dies with its parent",
         (CHILD, "signal.SIGKILL, 0, 0, 0) == 0", "0, 0, 0, 0) == 0"),
         tests="n2_the",
@@ -146,8 +153,8 @@ REMOVALS = (
     ),
     gone(
         "n8",
-        "a date that had its night has no other",
-        (NIGHTS, " and day not in had_nights else", " else"),
+        "a date has one night",
+        (NIGHTS, "return day if (learnt < due or clock_was_far_ahead) and day not in had_nights else", "return day or"),
         tests="n8_one n8_daylight",
     ),
     gone(

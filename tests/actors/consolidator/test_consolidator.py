@@ -106,9 +106,9 @@ class House:
         await asyncio.sleep(self.merge_seconds)
         if isinstance(self.outcome, MergeDone):
             return self.outcome
-        durable.remove(self.disk, request.out)
         if isinstance(self.outcome, Exception):
-            raise self.outcome
+            raise self.outcome  # and what it wrote is left for the next start, or the next night
+        durable.remove(self.disk, request.out)
         return self.outcome
 
     # Those who answer.
