@@ -130,6 +130,12 @@ REMOVALS = (
     ),
     gone(
         "b2 d5",
+        "a claim that was interrupted is taken up and not removed",
+        (FILING, "        if names:\n", "        if False:\n"),
+        tests="of_a_claim",
+    ),
+    gone(
+        "b2 d5",
         "a filing that is repeated does not mind what the try before moved",
         (FILING, "    if source is not None:\n", "    if True:\n"),
         tests="repeated_after filing_may_be_repeated_without",

@@ -192,6 +192,12 @@ REMOVALS = (
     ),
     gone(
         "f7",
+        "a file is read under its own name, however odd",
+        (VALIDATOR, "inspect(self.disk, claimed.path, ", 'inspect(self.disk, claimed.path.replace("\\n", " "), '),
+        tests="f7_odd_names_are_read",
+    ),
+    gone(
+        "f7",
         "a line for a person is printable",
         (REPORTER_LINES, "CONTINUED.join(_printable(part) for part in line.split(CONTINUED))", "line"),
         tests="f7_f10",
