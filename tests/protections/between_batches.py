@@ -129,10 +129,10 @@ REMOVALS = (
         tests="taken_up_after",
     ),
     gone(
-        "b2 d5",
+        "b2 d5 r1",
         "a claim that was interrupted is taken up and not removed",
         (FILING, "        if names:\n", "        if False:\n"),
-        tests="of_a_claim",
+        tests="of_a_claim r1_power_cut",
     ),
     gone(
         "b2 d5",

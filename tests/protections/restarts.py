@@ -11,7 +11,6 @@ TORCH = "actors/trainer/torch_engine.py"
 DAEMON = "tools/daemon.py"
 LOCK = "runtime/home_lock.py"
 SETTINGS = "runtime/settings.py"
-DURABLE = "runtime/durable.py"
 
 REMOVALS = (
     gone(
@@ -36,16 +35,6 @@ REMOVALS = (
         "a file that was committed is not trained again",
         (TRAINER, "if batch.batch not in committed and await", "if await"),
         tests="while_the_engine_loads",
-    ),
-    gone(
-        "r1",
-        "a moved file is found under one name after any power cut",
-        (
-            DURABLE,
-            "    disk.fsync_dir(parent_of(target))\n    disk.fsync_dir(parent_of(source))\n\n\ndef _copy",
-            "    disk.fsync_dir(parent_of(source))\n    disk.fsync_dir(parent_of(target))\n\n\ndef _copy",
-        ),
-        tests="r1_power_cut",
     ),
     gone(
         "r2",
