@@ -83,8 +83,9 @@ REMOVALS = (
     ),
     gone(
         "a4",
-        "a file in hand is not queued again",
+        "a file is trained once however often it is announced",
         (TRAINER, "elif self._current is None or self._current.batch != batch.batch:", "else:"),
+        (TRAINER, "if batch.batch not in committed and await self._is_there(batch.path):", "if True:"),
         tests="a4_the",
     ),
     gone(
