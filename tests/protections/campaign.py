@@ -89,11 +89,12 @@ def gone(rows: str, what: str, *edits: tuple[str, str, str], tests: str = "") ->
 
 @dataclass(frozen=True)
 class Finding:
-    """Which tests failed without the protection, and which did not notice; by name, parameters together."""
+    """Which tests failed without the protection, did not notice, could not run here; by name, parameters together."""
 
     removal: Removal
     failed: tuple[str, ...]
     passed: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
     trouble: str = ""
 
 
@@ -112,7 +113,7 @@ def tried(removal: Removal) -> Finding:
         taken_out(removal, copy)
         wanted = removal.chosen(cases(copy / "tests"))
         if not wanted:
-            return Finding(removal, (), (), "no test is named after its rows")
+            return Finding(removal, (), (), trouble="no test is named after its rows")
         names = sorted({f"tests/{case.file}::{case.name}" for case in wanted})
         report = copy / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "--tb=no", f"--junitxml={report}"]
@@ -127,13 +128,14 @@ def tried(removal: Removal) -> Finding:
                 timeout=SECONDS_MAX,
             )
         except subprocess.TimeoutExpired:
-            return Finding(removal, (), (), f"not done after {SECONDS_MAX:g} s")
+            return Finding(removal, (), (), trouble=f"not done after {SECONDS_MAX:g} s")
         finally:
             end_all_of(copy)
         if not report.exists():
-            return Finding(removal, (), (), ended.stdout[-500:] + ended.stderr[-500:])
-        failed, passed = read(report)
-        return Finding(removal, failed, passed, "" if failed or passed else f"no test ran: {ended.stdout[-500:]}")
+            return Finding(removal, (), (), trouble=ended.stdout[-500:] + ended.stderr[-500:])
+        failed, passed, skipped = read(report)
+        trouble = "" if failed or passed else f"no test ran: {ended.stdout[-500:]}"
+        return Finding(removal, failed, passed, skipped, trouble)
 
 
 def end_all_of(copy: Path) -> None:
@@ -170,10 +172,11 @@ def taken_out(removal: Removal, folder: Path) -> None:
         path.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
 
 
-def read(report: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(tests that failed with any parameters, tests that passed with all), by name; skipped ones are neither."""
+def read(report: Path) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """(tests that failed with any parameters, that passed, that were skipped with all of them), by name."""
     failed: set[str] = set()
     passed: set[str] = set()
+    skipped: set[str] = set()
     for case in ET.parse(report).getroot().iter("testcase"):  # our own pytest wrote it
         name = case.get("name", "").partition("[")[0]
         if not name.startswith("test_"):
@@ -181,6 +184,8 @@ def read(report: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
         kinds = {child.tag for child in case}
         if kinds & {"failure", "error"}:
             failed.add(name)
-        elif "skipped" not in kinds:
+        elif "skipped" in kinds:
+            skipped.add(name)
+        else:
             passed.add(name)
-    return tuple(sorted(failed)), tuple(sorted(passed - failed))
+    return tuple(sorted(failed)), tuple(sorted(passed - failed)), tuple(sorted(skipped - passed - failed))

@@ -27,13 +27,20 @@ def written(findings: Sequence[Finding], found: Iterable[Case], day: str) -> str
         f"| {', '.join(one.removal.rows)} | {one.removal.what} | {', '.join(f'`{name}`' for name in one.failed)} |"
         for one in findings
     ]
-    left = unproven(findings, found)
-    tail = [f"- `{name}`" for name in left] or ["None."]
+    left = [f"- `{name}`" for name in unproven(findings, found)] or ["None."]
+    skipped = [f"- `{name}`" for name in only_skipped(findings)] or ["None."]
     page = HEAD.format(day=day, count=len(findings), tests=len(failed)) + "\n".join(lines)
-    return "\n".join([page, "", "## Tests that failed in none of these runs", "", *tail, ""])
+    tail = ["## Tests that failed in none of these runs", "", *left]
+    return "\n".join([page, "", *tail, "", "## Tests that cannot run where this was run", "", *skipped, ""])
 
 
-def unproven(findings: Iterable[Finding], found: Iterable[Case]) -> list[str]:
-    """Tests of an edge case that no removal made fail."""
+def unproven(findings: Sequence[Finding], found: Iterable[Case]) -> list[str]:
+    """Tests of an edge case that could run and that no removal made fail."""
     failed = {name for finding in findings for name in finding.failed}
-    return sorted({case.name for case in found if case.mode != PART} - failed)
+    return sorted({case.name for case in found if case.mode != PART} - failed - set(only_skipped(findings)))
+
+
+def only_skipped(findings: Iterable[Finding]) -> list[str]:
+    """Tests that never ran."""
+    ran = {name for finding in findings for name in (*finding.failed, *finding.passed)}
+    return sorted({name for finding in findings for name in finding.skipped} - ran)

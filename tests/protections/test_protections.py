@@ -54,7 +54,7 @@ def test_a_report_is_read_by_names_with_parameters_together(tmp_path: Path) -> N
         '<testcase name="test_d"><error/></testcase><testcase name="tests.not_imported"><error/></testcase>'
         "</testsuite></testsuites>"
     )
-    assert read(report) == (("test_a", "test_d"), ("test_b",))
+    assert read(report) == (("test_a", "test_d"), ("test_b",), ("test_c",))
 
 
 @pytest.mark.real
