@@ -37,7 +37,7 @@ COPIED = (
     "CHANGELOG.md",
     "Makefile",
 )
-SECONDS_MAX = 1800.0
+SECONDS_MAX = 900.0
 TEST_SECONDS_MAX = 240
 """Long, so that a test which fails has missed something and not merely been slow."""
 

@@ -145,7 +145,7 @@ REMOVALS = (
     gone(
         "f7",
         "what is no file is refused with a report",
-        (WATCHER, 'if found.kind == "file":', "if True:"),
+        (WATCHER, 'if found.kind == "file":', 'if found.kind in ("file", "dir"):'),
         tests="f7_links",
     ),
     gone(
