@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check lint types simulate mutations exhaust crash-matrix soak bench bench-runtime docs clean
+.PHONY: setup demo test check lint types simulate mutations exhaust crash-matrix soak protections bench bench-runtime docs clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,10 @@ MINUTES ?= 20
 SEED ?= 0
 soak: $(STAMP)
 	$(BIN)/python -m tools.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
+
+# Each protection of an edge case is taken out of a copy of the house, and its tests must miss it.
+protections: $(STAMP)
+	$(BIN)/python -m tests.protections --write tests/protections/PROTECTIONS.md $(ARGS)
 
 mutations: $(STAMP)
 	$(BIN)/python -m tests.simulation.hunt --write tests/simulation/MUTATIONS.md

@@ -293,6 +293,8 @@ async def test_f9_the_inbox_is_a_queue_and_a_file_that_waits_in_it_may_be_taken_
         (inbox.path / f"{number}.jsonl").write_text(GOOD)
         await asyncio.sleep(0.01)
     await inbox.until("the first are claimed", lambda: inbox.names("inbox") == [f"{n}.jsonl" for n in (4, 5, 6, 7)])
+    await inbox.a_while()
+    assert len(inbox.names("inbox")) == 4, "and no more of them"
     (inbox.path / "5.jsonl").unlink()
     inbox.trainer.trains.set()
     await inbox.until("the rest trained", lambda: len(inbox.names("trained")) == 14)

@@ -109,6 +109,7 @@ def test_d2_one_snapshot_a_day_and_retention_is_told() -> None:
     stage.play(act)
     kept = [(one.path, one.generation) for one in stage.heard(SnapshotKept)]
     assert kept == [("snapshots/2026-01-01", 1), ("snapshots/2026-01-02", 3), ("snapshots/2026-01-03", 5)]
+    assert stage.heard(DamageFound) == [], "a day that has its snapshot is not tried again"
     assert stage.disk.listdir("snapshots") == ["2026-01-02", "2026-01-03"]
     deleted = [path for one in stage.heard(RetentionApplied) for path in one.deleted]
     assert "snapshots/2026-01-01" in deleted

@@ -636,6 +636,8 @@ def test_d4_a_delete_that_half_succeeds_leaves_nothing_loadable() -> None:
     """The power goes in the middle of retention: what is half-deleted is never taken for a generation."""
     for point in range(1, operations_of(prepared, job_of(lambda store: store.prune())) + 1):
         disk = cut_at(prepared, job_of(lambda store: store.prune()), point, PowerCut("keep_all", halfway=True))
+        for name in disk.listdir("state/generations"):
+            assert durable.is_leftover(name) or verify(disk, f"state/generations/{name}"), "whole under its own name"
         disk.person_remove(HEAD_PATH)  # now only the folders themselves can say
         store = opened(disk)
         assert weights(disk, store) == b"weights 0004"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -227,9 +228,13 @@ def test_n2_the_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
             assert lives(child)
         finally:
             parent.send_signal(signal.SIGKILL)
-    while lives(child):
-        assert time.monotonic() < deadline, "the child outlived its parent"
-        time.sleep(0.01)
+    try:
+        while lives(child):
+            assert time.monotonic() < deadline, "the child outlived its parent"
+            time.sleep(0.01)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def test_what_libraries_print_does_not_mix_with_the_outcome(tmp_path: Path) -> None:

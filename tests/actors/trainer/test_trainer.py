@@ -404,6 +404,7 @@ def test_f9_a_batch_whose_file_is_gone_before_its_turn_is_passed_over() -> None:
 
     stage = house.stage().play(act)
     assert [one.batch for one in stage.heard(BatchStarted)] == ["000001", "000003"]
+    assert stage.heard(BatchFailed) == [], "nobody wants to hear of it any more"
     house.is_undisturbed({1: FILES[1], 3: FILES[3]})
 
 
