@@ -103,7 +103,7 @@ REMOVALS = (
         "d3",
         "a spent reserve is not free",
         (GUARD, "return lying.free_bytes - owed,", "return lying.free_bytes,"),
-        tests="d3_a_reserve d3_the_release d3_running_low_releases",
+        tests="d3_a_reserve d3_the_release",
     ),
     gone(
         "d3",

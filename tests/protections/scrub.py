@@ -85,7 +85,7 @@ REMOVALS = (
         "what is damaged is set aside once something else is in force",
         (STORE, "return self._without_condemned(msgspec.structs.replace(", "return (msgspec.structs.replace("),
         (STORE, "kept=kept.kept, nights=kept.nights), newest)", "kept=kept.kept, nights=kept.nights))"),
-        tests="whoever_trains while_it_trains_and",
+        tests="whoever_trains",
     ),
     gone(
         "b1",
@@ -97,6 +97,11 @@ REMOVALS = (
         "b1",
         "a Trainer that has loaded nothing has nothing to commit anew",
         (TRAINER, "        if self._loaded:  # else", "        if True:  # else"),
+        (
+            TRAINER,
+            "        self._anew = False\n        self._changes = self._comm",
+            "        self._changes = self._comm",
+        ),
         tests="b1_a_trainer_that_holds",
     ),
     gone(
