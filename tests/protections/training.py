@@ -175,7 +175,7 @@ REMOVALS = (
         "t8",
         "nothing is begun while a pause holds",
         (TRAINER, "        elif self._paused:\n            await self._hold()\n", ""),
-        tests="t8_pause_before",
+        tests="t8_pause_before t8_paused_it",
     ),
     gone(
         "t8",
