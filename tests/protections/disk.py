@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.protections.campaign import gone
 
-STORE = "actors/checkpointer/store.py"
 CHECKPOINTER = "actors/checkpointer/actor.py"
 DURABLE = "runtime/durable.py"
 TRAINER = "actors/trainer/actor.py"
