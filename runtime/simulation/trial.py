@@ -308,7 +308,7 @@ class Trial:
         A life that ended in the middle of something was wrong until the next one began: nothing is mended meanwhile.
         """
         since = self.now - seconds
-        return self._went_on_at < since and all(
+        return self._went_on_at <= since and all(
             at + strike.seconds < since for at, strike in self._strikes if strike.kind != "bit_rot" or strike.where
         )
 
