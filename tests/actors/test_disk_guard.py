@@ -87,6 +87,7 @@ def test_d1_the_minimum_is_never_granted_away() -> None:
 
     async def act(stage: Stage) -> None:
         assert await ask(stage, 2000) == SpaceGranted(free_bytes=3000, needed_bytes=2000)
+        assert await ask(stage, 2001) == SpaceRefused(free_bytes=3000, needed_bytes=2001, missing_bytes=251)
         assert await ask(stage, 9000) == SpaceRefused(free_bytes=3000, needed_bytes=9000, missing_bytes=7250)
 
     stage.play(act)

@@ -6,14 +6,17 @@ from tests.protections.campaign import gone
 
 STORE = "actors/checkpointer/store.py"
 HEAD = "actors/checkpointer/head.py"
+VERIFICATION = "actors/checkpointer/verification.py"
 CHECKPOINTER = "actors/checkpointer/actor.py"
 DURABLE = "runtime/durable.py"
 FILING = "actors/inbox_watcher/filing.py"
 TRAINER = "actors/trainer/actor.py"
 ADAPTER = "actors/trainer/adapter.py"
 
-DIGESTS = (STORE, "if durable.digest_of(disk, path) != entry.digest:", "if False:")
-MANIFESTS = (STORE, "if manifest_digest and durable.digest_of_bytes(raw) != manifest_digest:", "if False:")
+DIGESTS = (VERIFICATION, 'if f"blake3:{digest.hexdigest()}" != entry.digest:', "if False:")
+MANIFESTS = (VERIFICATION, "if manifest_digest and durable.digest_of_bytes(raw) != manifest_digest:", "if False:")
+SEALS = (VERIFICATION, "if not seal_holds(raw) or (manifest.cursor is not None and not has_seal(raw)):", "if False:")
+COUNTERS = (VERIFICATION, "if any(value != getattr(manifest, field) for value in said.values()):", "if False:")
 WRITES_THE_PAPER = '    durable.write_file(disk, f"{folder}/{paper_name(name, kind)}", _readable(paper))\n'
 FORGETS_THE_CLAIM = '    durable.remove(disk, f"{BATCHES}/{claimed.batch}")\n    return f'
 WRITES_THE_GENERATION = """durable.write_directory(self._disk, path, {**content, MANIFEST: raw})
@@ -25,42 +28,45 @@ REMOVALS = (
         "b1 b4 r2",
         "what is loaded is compared with its manifest",
         DIGESTS,
-        tests="b1_damage b1_found b1_a_flipped b4_an b4_a_step_count_edited_by_hand r2_",
+        tests="b1_damage b1_found b1_a_flipped b1_whatever b1_a_start b4_an_edited r2_",
     ),
     gone("b1", "a manifest is compared with what HEAD knows of it", MANIFESTS, tests="b1_a_swapped"),
-    gone("b4", "a manifest and what it lists are both compared", DIGESTS, MANIFESTS, tests="b4_"),
+    gone(
+        "b4",
+        "a manifest and what it lists are both compared, and what both say",
+        DIGESTS,
+        MANIFESTS,
+        SEALS,
+        COUNTERS,
+        tests="by_hand b4_an_edited",
+    ),
     gone(
         "b1",
         "a file that is in no manifest is damage",
-        (STORE, "if present != set(manifest.files):", "if set(manifest.files) - present:"),
+        (VERIFICATION, "if present != set(manifest.files):", "if set(manifest.files) - present:"),
         tests="b1_an_unknown b1_a_file_too_many",
     ),
     gone(
         "b1",
         "what cannot be read is damage",
-        (STORE, "except (OSError, msgspec.MsgspecError) as error:", "except msgspec.MsgspecError as error:"),
+        (
+            VERIFICATION,
+            'except (OSError, msgspec.MsgspecError) as error:\n        raise Damaged(f"{folder}',
+            'except msgspec.MsgspecError as error:\n        raise Damaged(f"{folder}',
+        ),
         tests="b1_a_damaged b1_the_whole",
     ),
     gone(
         "b1 b2",
         "what is damaged is set aside and not deleted",
-        (
-            STORE,
-            "self._set_aside(path)\n                    set_aside",
-            "durable.remove(self._disk, path)\n                    set_aside",
-        ),
-        (
-            STORE,
-            "self._set_aside(path)\n        durable.write",
-            "durable.remove(self._disk, path)\n        durable.write",
-        ),
+        (STORE, "durable.move_file(self._disk, path, target)", "durable.remove(self._disk, path)"),
         tests="b1_a_damaged_file b2_power_cut_while",
     ),
     gone(
         "b1",
         "damage that is found while running is healed",
-        (CHECKPOINTER, "except Damaged:\n            await", "except ZeroDivisionError:\n            await"),
-        tests="healed_on_the_spot",
+        (CHECKPOINTER, "except Damaged:\n                await", "except ZeroDivisionError:\n                await"),
+        tests="healed_on_the_spot whoever_loads",
     ),
     gone(
         "b1",
@@ -149,7 +155,7 @@ REMOVALS = (
     gone(
         "b3",
         "a delete that failed is tried again by the clock",
-        (CHECKPOINTER, '"""What would not be deleted may go now."""\n        await self._prune()', '"""Nothing."""'),
+        (CHECKPOINTER, 'may be over."""\n        await self._prune()', 'may be over."""'),
         tests="by_the_clock",
     ),
     gone(
@@ -207,11 +213,11 @@ REMOVALS = (
     gone(
         "b7",
         "a file that a manifest lists and that is gone is damage",
-        (STORE, "if present != set(manifest.files):", "if present - set(manifest.files):"),
+        (VERIFICATION, "if present != set(manifest.files):", "if present - set(manifest.files):"),
         (
-            STORE,
-            "            if found is None or found.size",
-            "            if found is None:\n                continue\n            if found.size",
+            VERIFICATION,
+            "    if found is None or found.size",
+            "    if found is None:\n        return\n    if found.size",
         ),
         tests="missing_optimizer without_its_moments",
     ),

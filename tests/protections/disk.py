@@ -7,7 +7,6 @@ from tests.protections.campaign import gone
 STORE = "actors/checkpointer/store.py"
 CHECKPOINTER = "actors/checkpointer/actor.py"
 DURABLE = "runtime/durable.py"
-GUARD = "actors/disk_guard.py"
 TRAINER = "actors/trainer/actor.py"
 NIGHTS = "actors/consolidator/actor.py"
 WATCHER = "actors/inbox_watcher/actor.py"
@@ -15,7 +14,11 @@ FILING = "actors/inbox_watcher/filing.py"
 REPORTER = "actors/status_reporter/actor.py"
 SUBMIT = "tools/commands/submit.py"
 FORGETS_EVENTS = "            self._events.clear()\n"
-WRITES_THE_TRACE = "            if self._recording:\n                await self._write_trace()\n"
+WRITES_THE_TRACE = """\
+            # The rest of a full disk is for the status itself.
+            if self._recording and not self._folder.page.disk.low:
+                await self._write_trace()
+"""
 REFUSED_IS_RAISED = """        disk.rename(temporary, path)
     except OSError:
         _discard(disk, temporary)
@@ -23,57 +26,9 @@ REFUSED_IS_RAISED = """        disk.rename(temporary, path)
     disk.fsync_dir(parent_of(path))
 
 
-def write_directory"""
+def write_pieces"""
 
 REMOVALS = (
-    gone(
-        "d1",
-        "the reserve is never granted",
-        (GUARD, "need + self.settings.free_bytes_min - free", "need - free"),
-        tests="d1_the",
-    ),
-    gone(
-        "d1",
-        "what was written last is the next forecast",
-        (GUARD, "        self._generation_bytes = done.size_bytes\n", "        pass\n"),
-        tests="d1_a_batch_is",
-    ),
-    gone(
-        "d1",
-        "a file needs room for two generations",
-        (GUARD, "GENERATIONS_AHEAD = 2", "GENERATIONS_AHEAD = 1"),
-        tests="d1_a_file",
-    ),
-    gone(
-        "d1",
-        "a file is begun only where there is room",
-        (TRAINER, "if not isinstance(answer, SpaceGranted):", "if False:"),
-        tests="d1_a_batch_that",
-    ),
-    gone(
-        "d2",
-        "a day has one snapshot",
-        (STORE, "if self.head is None or self._disk.stat(path) is not None:", "if self.head is None:"),
-        tests="d2_one d2_counts",
-    ),
-    gone(
-        "d2",
-        "the newest so many generations are kept and no more",
-        (STORE, "if kept.pinned or kept.generation in stays", "if kept"),
-        tests="d2_counts d2_only",
-    ),
-    gone(
-        "d2",
-        "what is in force is kept",
-        (STORE, "{newest.generation, head.generation}", "{newest.generation}"),
-        tests="d2_in_force",
-    ),
-    gone(
-        "d2",
-        "the generations of nights are kept",
-        (STORE, "stays = recent | of_nights |", "stays = recent |"),
-        tests="d2_the_generations",
-    ),
     gone(
         "d2",
         "the log of events is set aside at its size",
@@ -86,23 +41,13 @@ REMOVALS = (
     ),
     gone(
         "d3",
-        "a disk that runs low brings retention forward",
-        (
-            CHECKPOINTER,
-            '"""Retention now instead of at the next commit."""\n        await self._prune()',
-            '"""Nothing."""',
-        ),
-        tests="d3_running",
-    ),
-    gone(
-        "d3",
         "a status that cannot be written is written later",
         (
             REPORTER,
             "except OSError:\n            return\n        self._changed",
             "except ZeroDivisionError:\n            return\n        self._changed",
         ),
-        tests="d3_a_disk_that_refuses",
+        tests="that_refuses_costs",
     ),
     gone(
         "d3",
@@ -129,22 +74,6 @@ REMOVALS = (
             WRITES_THE_TRACE + FORGETS_EVENTS,
         ),
         tests="doubles_no_event",
-    ),
-    gone(
-        "d3",
-        "an alarm ends a quarter above",
-        (GUARD, "RECOVERED_AT = 1.25", "RECOVERED_AT = 1.0"),
-        tests="d3_the_alarm",
-    ),
-    gone(
-        "d3",
-        "a start measures at once",
-        (
-            GUARD,
-            "self._told: DiskMeasured | None = None\n        await self.measure()",
-            "self._told: DiskMeasured | None = None",
-        ),
-        tests="low_at_the_start",
     ),
     gone(
         "d3",

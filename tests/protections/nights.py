@@ -202,8 +202,8 @@ REMOVALS = (
         "what is accepted in a night waits for its end",
         (
             TRAINER,
-            "if self._on_device or self._night or self._backing_off:",
-            "if self._on_device or self._backing_off:",
+            "if self._on_device or self._night or self._backing_off or",
+            "if self._on_device or self._backing_off or",
         ),
         tests="n11_a_batch",
     ),

@@ -17,7 +17,7 @@ RETRY = "tools/commands/retry.py"
 ASKS_FOR_A_COMMIT = "self._commits.append(_Commit(request, self._changes, outcome))\n"
 COMMITS_FIRST = """if self._changes != self._committed_changes:
             self._start(lambda: self._jobs.snapshot(self._state))
-        elif"""
+        elif self._told != "paused":"""
 
 REMOVALS = (
     gone(
@@ -167,7 +167,7 @@ REMOVALS = (
         (
             TRAINER,
             COMMITS_FIRST,
-            "if False:\n            pass\n        elif",
+            'if False:\n            pass\n        elif self._told != "paused":',
         ),
         tests="t8_pause_and t8_paused",
     ),

@@ -95,7 +95,12 @@ def test_d2_a_pinned_snapshot_stays_and_needs_its_model() -> None:
         store.snapshot(f"2026-01-{number:02d}")
         store.prune()
     assert disk.listdir("snapshots") == [DAY, "2026-01-07", "2026-01-08"]
-    assert f"consolidated_models/{NIGHT}" in head_on(disk).models_needed()
+    for number in range(3, 6):
+        fold(store, 1000 * number, f"2026010{number}T030000")
+        go_on(store, range(1000 * number + 1, 1000 * number + 5))
+    needed = f"consolidated_models/{NIGHT}"
+    assert needed not in {one.model_path for one in head_on(disk).kept}, "no generation stands on it any more"
+    assert needed in head_on(disk).models_needed()
     assert pin(store, DAY, pinned=False) == PinSet(DAY, "snapshot", False, True)
     assert store.prune().deleted[-1:] == (f"snapshots/{DAY}",)
 
@@ -156,6 +161,8 @@ def test_b2_d2_a_power_cut_at_every_operation_of_pinning() -> None:
             again = opened(disk)
             assert weights(disk, again) == b"weights 0004"
             again.pin(target, pinned=True)
+            for day in range(2, 6):
+                again.snapshot(f"2026-01-0{day}")
             go_on(again, range(5, 10))
             assert disk.stat("state/generations/000003" if target == "3" else f"snapshots/{DAY}") is not None
         assert count >= 4
