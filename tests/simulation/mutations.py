@@ -66,6 +66,12 @@ SNAPSHOTS_PINNED = (
     ),
 )
 
+# More files at once than are claimed ahead.
+HEAPS = (
+    Edit("tools.simulated_house.people:_Planner.heap", "if chance.random() < 0.25:", "if chance.random() < 1.0:"),
+    Edit("tools.simulated_house.people:_Planner.heap", "at + number / 4", "at"),
+)
+
 # The store itself refuses counters that do not go on from those before; without that, others must see it.
 UNCHAINED = Edit(
     "actors.checkpointer.verification:check_chain",
@@ -1261,10 +1267,14 @@ MUTATIONS = (
     Mutation(
         "claims run ahead without bound",
         "The folder is the queue no more.",
-        (Edit(f"{INBOX}.scan", "len(self._claimed) >= self.settings.claims_max or ", ""),),
+        (
+            Edit(f"{INBOX}.scan", "len(self._claimed) >= self.settings.claims_max or ", ""),
+            Edit(f"{INBOX}._look", "settings.claims_max - len(self._claimed)", "1000"),
+        ),
         within=40,
         days=0.3,
-        blind="A checker that no more than claims_max batches are claimed and not filed.",
+        scenery=HEAPS,
+        climate=CALM,
     ),
     Mutation(
         "the scrub passes over a file",
