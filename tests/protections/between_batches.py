@@ -17,6 +17,7 @@ DIGESTS = (VERIFICATION, 'if f"blake3:{digest.hexdigest()}" != entry.digest:', "
 MANIFESTS = (VERIFICATION, "if manifest_digest and durable.digest_of_bytes(raw) != manifest_digest:", "if False:")
 SEALS = (VERIFICATION, "if not seal_holds(raw) or (manifest.cursor is not None and not has_seal(raw)):", "if False:")
 COUNTERS = (VERIFICATION, "if any(value != getattr(manifest, field) for value in said.values()):", "if False:")
+CHAIN = (VERIFICATION, "if grown < 0 or (same_adapter and", "if False and (same_adapter and")
 WRITES_THE_PAPER = '    durable.write_file(disk, f"{folder}/{paper_name(name, kind)}", _readable(paper))\n'
 FORGETS_THE_CLAIM = '    durable.remove(disk, f"{BATCHES}/{claimed.batch}")\n    return f'
 WRITES_THE_GENERATION = """durable.write_directory(self._disk, path, {**content, MANIFEST: raw})
@@ -38,6 +39,7 @@ REMOVALS = (
         MANIFESTS,
         SEALS,
         COUNTERS,
+        CHAIN,
         tests="by_hand b4_an_edited",
     ),
     gone(
@@ -54,7 +56,7 @@ REMOVALS = (
             'except (OSError, msgspec.MsgspecError) as error:\n        raise Damaged(f"{folder}',
             'except msgspec.MsgspecError as error:\n        raise Damaged(f"{folder}',
         ),
-        tests="b1_a_damaged b1_the_whole",
+        tests="b1_a_damaged_file b1_the_whole",
     ),
     gone(
         "b1 b2",
