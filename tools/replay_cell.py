@@ -269,7 +269,7 @@ class ReplayCell:
         record = results.pop(0)
         value = trace_files.revive(record.body)
         if record.type == "tuple" and isinstance(value, list):
-            value = tuple(value)
+            value = tuple(_as_annotated(value, job))
         elif isinstance(value, str) and value == f"{record.type}{NOT_KEPT}":
             why = f"larger than {KEPT_BYTES} bytes, or no plain data"
             self.miss(f"the result of {what}: a {record.type} that was not kept, being {why}")

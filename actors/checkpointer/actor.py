@@ -201,8 +201,7 @@ class Checkpointer(Actor):
         """Is anything gone?"""
         pruned = await self.blocking(self._store.prune)
         if pruned.deleted or pruned.stuck:
-            needed = self._store.head.models_needed() if self._store.head else ()
-            await self.send(RetentionApplied(deleted=pruned.deleted, stuck=pruned.stuck, models_needed=needed))
+            await self.send(RetentionApplied(pruned.deleted, pruned.stuck, pruned.models_needed))
         return bool(pruned.deleted)
 
     @every("retry_deletes_every_seconds")
@@ -241,8 +240,7 @@ class Checkpointer(Actor):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             released = await self._release_reserve(error.strerror or str(error))
-            # Before start-up has read HEAD, retention knows nothing of what is kept.
-            pruned = self._store.head is not None and await self._prune()
+            pruned = await self._prune()
             if not released and not pruned:
                 raise
             return await self.blocking(job)

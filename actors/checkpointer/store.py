@@ -64,6 +64,7 @@ class Pruned(msgspec.Struct, frozen=True):
 
     deleted: tuple[str, ...]
     stuck: tuple[str, ...]
+    models_needed: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -653,7 +654,12 @@ class Store:
         return self._without_condemned(msgspec.structs.replace(head, kept=kept.kept, nights=kept.nights), newest)
 
     def prune(self) -> Pruned:
-        """Let go of what the bounds no longer keep, HEAD first, and delete it. One that will not go is told."""
+        """Let go of what the bounds no longer keep, HEAD first, and delete it. One that will not go is told.
+
+        Before anything was committed, or HEAD was read, nothing is known of what is kept, and nothing goes.
+        """
+        if self.head is None:
+            return Pruned((), ())
         deleted: list[str] = []
         stuck: list[str] = []
         try:
@@ -670,7 +676,7 @@ class Store:
                 stuck.append(path)
             else:
                 deleted.append(path)
-        return Pruned(tuple(deleted), tuple(stuck))
+        return Pruned(tuple(deleted), tuple(stuck), self.head.models_needed())
 
     def _let_go(self) -> None:
         """HEAD lets go of what the bounds, a lower config or an unpinning no longer keep."""

@@ -33,6 +33,7 @@ from messages import (
     ModelsWanted,
     SpaceGranted,
     SpaceNeeded,
+    StateWanted,
 )
 from runtime import Actor, OperatorError, durable, every, on
 from runtime.disk import DiskPort
@@ -175,7 +176,11 @@ class ModelCare(Actor):
         if path not in self._tries:
             instead = "it is merged anew from the pristine base and its deltas"
             await self.send(DamageFound(what=path, why=why, instead=instead))
-        refused = await self._merge_anew(model, needed.base_fingerprint)
+        # It is made of the deltas: one that is damaged, too, is first healed from a copy, and lies elsewhere then.
+        await self.ask(StateWanted(ledger=True, only_look=True), timeout=ASK_SECONDS)
+        needed = await self.ask(ModelsWanted(), timeout=ASK_SECONDS)
+        made_of = next((one for one in needed.models if one.path == path), model)
+        refused = await self._merge_anew(made_of, needed.base_fingerprint)
         if refused is None:
             self._tries.pop(path, None)
             self._lost.discard(path)
@@ -188,9 +193,7 @@ class ModelCare(Actor):
 
     async def _merge_anew(self, model: MergedModel, base_fingerprint: str) -> MergeRefused | None:
         """Make it again and put it in its place; or say why not, and leave what is there as it is."""
-        space = await self.ask(
-            SpaceNeeded(purpose="night", need_bytes=self._merger.forecast_bytes()), timeout=ASK_SECONDS
-        )
+        space = await self.ask(SpaceNeeded(purpose="night"), timeout=ASK_SECONDS)
         if not isinstance(space, SpaceGranted):
             return MergeRefused("NF-DISK-001", f"{space.missing_bytes} bytes more must be free to merge it anew")
         staged = durable.hidden(model.path, "part")

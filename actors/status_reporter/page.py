@@ -198,6 +198,7 @@ class Folder:
         match message:
             case TrainerReady():
                 self._ready = True
+                page.batch = None  # it has begun anew, and let go of what it had in hand until that comes again
                 page.global_step, page.adapter_id = message.global_step, message.adapter_id
                 page.adapter_step, page.base = message.adapter_step, message.base
                 page.base_model, page.device = message.model, message.device

@@ -20,6 +20,7 @@ the disk. Once it has come through, one more life follows, in which whatever the
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -186,6 +187,7 @@ class Trial:
         self.capacity_bytes = capacity_bytes
         self.elapsed = 0.0
         self._life_began = 0.0
+        self._went_on_at = -math.inf
         self.skew = 0.0
         self.life: Life | None = None
         self.lives = 0
@@ -301,9 +303,12 @@ class Trial:
         return sum(at >= since and kind in ("", strike.kind) for at, strike in self._strikes)
 
     def undisturbed_for(self, seconds: float) -> bool:
-        """Has nothing gone wrong for so long, and is nothing wrong that lasts?"""
+        """Has nothing gone wrong for so long, and is nothing wrong that lasts?
+
+        A life that ended in the middle of something was wrong until the next one began: nothing is mended meanwhile.
+        """
         since = self.now - seconds
-        return all(
+        return self._went_on_at <= since and all(
             at + strike.seconds < since for at, strike in self._strikes if strike.kind != "bit_rot" or strike.where
         )
 
@@ -364,6 +369,8 @@ class Trial:
         self.disk.faults = self.disk.on_power_cut = self.disk.on_rename = None
         chance = random.Random(f"trial/{self.seed}/down/{self.lives}")  # noqa: S311  (chance, not secrets)
         self.elapsed += chance.choice((1.0, 60.0, 3600.0))
+        if ending != "stop":
+            self._went_on_at = self.elapsed
         self._between(ending)
         self.ask("reboot")
 

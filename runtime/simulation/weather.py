@@ -35,7 +35,8 @@ class Climate(msgspec.Struct, frozen=True):
     Attributes:
         cut: chance that a life ends by a power cut or a kill. Most are aimed: they come within a few operations of
             something done below one of ``aims``, for what a protocol leaves when it is cut between two others is
-            rarely hit by chance. The others come after ``cut_after`` operations, on average.
+            rarely hit by chance: first ``cut_passes`` of these go by, on average. The others come after ``cut_after``
+            operations, on average.
         kill: share of these that kill the process and leave the machine alone.
         io: share of disk operations that fail: ENOSPC, a short write, EIO. In some universes ``io_aimed`` of those done
             below one of ``aims`` fail as well, so that one protocol meets errors again and again.
@@ -50,6 +51,7 @@ class Climate(msgspec.Struct, frozen=True):
 
     cut: float = 0.8
     cut_after: float = 300.0
+    cut_passes: float = 8.0
     kill: float = 0.3
     aims: tuple[str, ...] = ()
     io: float = 0.002
@@ -255,7 +257,7 @@ class Cuts(Channel):
         if chance.random() >= likely:
             return
         if climate.aims and chance.random() < AIMED:
-            self.aim, self._passes = chance.choice(climate.aims), int(chance.expovariate(1 / 8.0))
+            self.aim, self._passes = chance.choice(climate.aims), int(chance.expovariate(1 / climate.cut_passes))
         else:
             self.due = 1 + int(chance.expovariate(1 / climate.cut_after))
 

@@ -114,8 +114,8 @@ REMOVALS = (
         (STORE, "            self._let_go()\n            self._set_condemned_aside()\n", ""),
         (
             STORE,
-            "        return Pruned(tuple(deleted), tuple(stuck))",
-            "        self._let_go()\n        return Pruned(tuple(deleted), tuple(stuck))",
+            "        return Pruned(tuple(deleted), tuple(stuck), ",
+            "        self._let_go()\n        return Pruned(tuple(deleted), tuple(stuck), ",
         ),
         (STORE, 'if one.kind == "generation" and one.path not in reached', 'if one.kind == "generation"'),
         tests="d2_a_lower",

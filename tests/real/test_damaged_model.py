@@ -151,20 +151,35 @@ def test_b9_another_models_manifest_does_not_pass_for_its_own(damaged: Home, liv
     assert_healed(damaged, live, undisturbed, "not the one that was committed")
 
 
-def test_b9_what_cannot_be_made_anew_is_left_for_the_newest_generation_on_a_sound_model(
-    damaged: Home, live: Live
+def test_b9_with_a_damaged_delta_the_delta_is_healed_from_its_copy_and_then_the_model(
+    damaged: Home, live: Live, undisturbed: Home
 ) -> None:
     flip_a_bit(model_of(damaged) / "model.safetensors")
     flip_a_bit(next(damaged.path.glob("state/deltas/*/adapter_model.safetensors")))
-    lost = damaged.head()["model_path"]
-    before = damaged.head()["nights"][0]["folded"]
+    daemon = live("run", damaged.path, "--until-idle")
+    assert daemon.end(within_s=120) == 0, daemon.said
+    assert [event["anew"] for event in damaged.events("ModelHealed")] == [True]
+    assert files_of(model_of(damaged)) == files_of(model_of(undisturbed))
+    assert damaged.learnt() == undisturbed.learnt()
+    assert damaged.events("ModelGivenUp") == []
+
+
+def test_b9_what_cannot_be_made_anew_is_left_for_the_newest_generation_on_a_sound_model(
+    damaged: Home, live: Live
+) -> None:
+    head = damaged.head()
+    lost, folded = head["model_path"], head["nights"][0]["folded"]
+    older = max(kept["generation"] for kept in head["kept"] if not kept["model_path"] and kept["generation"] != folded)
+    flip_a_bit(model_of(damaged) / "model.safetensors")
+    flip_a_bit(next(damaged.path.glob("state/deltas/*/adapter_model.safetensors")))
+    flip_a_bit(damaged.path / f"state/generations/{folded:06d}/adapter_model.safetensors")  # the delta's only copy
     daemon = live("run", damaged.path, "--until-idle")
     assert daemon.end(within_s=120) == 0, daemon.said
     [given_up] = damaged.events("ModelGivenUp")
     assert (given_up["path"], given_up["code"]) == (lost, "NF-MERGE-050")
-    assert given_up["instead"].endswith(f"{before:06d}")
+    assert given_up["instead"].endswith(f"{older:06d}")
     assert damaged.head()["ledger"] == []
     assert damaged.has("trained/second.jsonl")
-    assert damaged.steps_committed() == 2 * STEPS
+    assert damaged.steps_committed() == STEPS, "what the first file had taught was in the folded adapter alone"
     assert damaged.has(lost), "it stays for whoever brings the delta back"
     assert "NF-MERGE-050" in daemon.said

@@ -150,7 +150,8 @@ def test_d2_only_the_newest_are_kept_and_what_is_in_force_or_pinned_never_goes(t
         assert (tmp_path / store.in_force().path).is_dir()
         store.prune()
         assert (tmp_path / store.in_force().path).is_dir()
-    assert len(list((tmp_path / "state/generations").iterdir())) <= 4
+    # The newest three, and both ends of the way back.
+    assert len(list((tmp_path / "state/generations").iterdir())) <= 5
     for name, content in generation_files(19).items():
         assert (tmp_path / "current_model" / name).read_bytes() == content
 

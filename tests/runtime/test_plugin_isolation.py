@@ -222,7 +222,7 @@ async def test_jobs_that_hang_in_plug_ins_take_nothing_from_the_houses_pool_and_
     assert time.monotonic() - began < 5.0
     Jams.gate.set()
     workers.close()
-    await eventually(lambda: not any(t.name.startswith("jobs of") for t in threading.enumerate()))
+    await eventually(lambda: not any(t.name.startswith("jobs of") for t in threading.enumerate()), within=20.0)
 
 
 async def test_one_that_blocks_the_loop_again_and_again_is_switched_off_by_name() -> None:

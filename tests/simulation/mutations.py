@@ -56,6 +56,22 @@ class Mutation:
 HIGH_GENERATIONS = (Edit("actors.checkpointer.head:Head.next_generation", "default=0", "default=999995"),)
 HIGH_BATCHES = (Edit(f"{FILING}:_last_number", "default=0", "default=999997"),)
 
+# Everybody pins, and snapshots alone.
+SNAPSHOTS_PINNED = (
+    Edit("tools.simulated_house.people:_Planner.pins", "if chance.random() < 2 / 3:", "if chance.random() < 0:"),
+    Edit(
+        "tools.simulated_house.people:_Planner.pins",
+        "kind = chance.choice(('generation', 'generation', 'night', 'snapshot'))",
+        "kind = 'snapshot'",
+    ),
+)
+
+# More files at once than are claimed ahead.
+HEAPS = (
+    Edit("tools.simulated_house.people:_Planner.heap", "if chance.random() < 0.25:", "if chance.random() < 1.0:"),
+    Edit("tools.simulated_house.people:_Planner.heap", "at + number / 4", "at"),
+)
+
 # The store itself refuses counters that do not go on from those before; without that, others must see it.
 UNCHAINED = Edit(
     "actors.checkpointer.verification:check_chain",
@@ -67,10 +83,18 @@ UNCHAINED = Edit(
 HEAD_STORM = {"cut": 100.0, "cut_after": 200.0, "aims": ("state/.", "state/HEAD")}
 COMMIT_CUTS = {"cut": 100.0, "cut_after": 200.0, "aims": ("state/generations",)}
 COMMIT_STORM = {"cut": 100.0, "cut_after": 200.0, "io": 0.03, "aims": ("state/generations",)}
+COPY_STORM = {
+    "cut": 100.0,
+    "cut_after": 200.0,
+    "cut_passes": 2.0,
+    "io": 0.03,
+    "aims": ("snapshots", "state/generations"),
+}
 FULL_DISKS = {"io": 0.04}
+CLAIM_ERRORS = {"io_aimed": 0.4, "aims": ("state/batches",)}
 FILE_STORM = {"cut": 100.0, "cut_after": 300.0, "io": 0.01, "aims": ("state/batches", "trained/")}
 # Soon after a commit, and before what follows a night syncs the merged models once more.
-LINK_CUTS = {"cut": 100.0, "cut_after": 400.0, "aims": ("current_model",)}
+LINK_CUTS = {"cut": 100.0, "cut_after": 400.0, "cut_passes": 1.0, "aims": ("current_model",)}
 NIGHT_STORM = {"cut": 100.0, "cut_after": 800.0, "aims": ("consolidated_models", "state/deltas")}
 LONG_NIGHTS = {"cut": 3.0, "cut_after": 1500.0, "io": 0.01, "aims": ("consolidated_models",)}
 MODEL_ROT = {"cut": 0.2, "others": {"engine": 0.0, "merge": 0.0, "rot": 0.3}}
@@ -159,7 +183,7 @@ MUTATIONS = (
         within=60,
         climate=LINK_CUTS,
         days=0.3,
-        first_seed=15,
+        first_seed=2,
     ),
     Mutation(
         "a moved file is not synced",
@@ -200,7 +224,7 @@ MUTATIONS = (
             ),
         ),
         within=60,
-        first_seed=3,
+        first_seed=36,
         climate=FULL_DISKS,
     ),
     Mutation(
@@ -317,7 +341,7 @@ MUTATIONS = (
         within=120,
         climate=FULL_DISKS,
         days=0.3,
-        first_seed=22,
+        first_seed=36,
     ),
     Mutation(
         "a start builds on names that are not synced",
@@ -345,9 +369,9 @@ MUTATIONS = (
             ),
             Edit(f"{STORE}._prunable", "one.kind == 'leftover'", "False"),
         ),
-        within=130,
-        first_seed=82,
-        climate=COMMIT_STORM,
+        within=60,
+        first_seed=24,
+        climate=COPY_STORM,
         days=0.2,
     ),
     Mutation(
@@ -503,7 +527,7 @@ MUTATIONS = (
         (Edit(f"{TRAINER}._next_batch", "min(self._queue, key=int)", "min(self._queue)"),),
         scenery=HIGH_BATCHES,
         within=51,
-        first_seed=0,
+        first_seed=15,
         climate=CALM,
     ),
     Mutation(
@@ -537,7 +561,7 @@ MUTATIONS = (
         within=120,
         climate=OUTCOME_CRASHES,
         days=0.3,
-        first_seed=36,
+        first_seed=77,
     ),
     Mutation(
         "the engine is trusted after it stumbled",
@@ -583,7 +607,7 @@ MUTATIONS = (
         (Edit(f"{TRAINER}.on_stop", "state = self._jobs.done_state", "state = self._jobs.done_state and self._state"),),
         within=40,
         days=1.0,
-        blind="More stops in the second after a batch began than a universe has.",
+        first_seed=33,
     ),
     # The inbox.
     Mutation(
@@ -637,8 +661,9 @@ MUTATIONS = (
         "an interrupted claim is not taken up",
         "A file that an I/O error left under state/batches/ waits until the next start.",
         (Edit(f"{INBOX}._claim", "self._claim_unsure = True", "self._claim_unsure = False"),),
-        within=180,
-        first_seed=320,
+        within=120,
+        climate=CLAIM_ERRORS,
+        first_seed=32,
     ),
     Mutation(
         "a rejected file is deleted",
@@ -708,7 +733,7 @@ MUTATIONS = (
         within=100,
         climate=CLAIM_CRASHES,
         days=0.2,
-        first_seed=4,
+        first_seed=15,
     ),
     Mutation(
         "bad lines are accepted",
@@ -857,6 +882,7 @@ MUTATIONS = (
         within=30,
         climate=MODEL_ROT,
         days=1.0,
+        first_seed=7,
     ),
     Mutation(
         "a healed model is swapped in before it is durable beside the old one",
@@ -991,6 +1017,7 @@ MUTATIONS = (
         (Edit(f"{LEARNING}._hold_what_never_goes", "if kept.pinned:", "if False:"),),
         within=80,
         days=0.5,
+        first_seed=12,
     ),
     Mutation(
         "a pinned snapshot's model is not needed",
@@ -1002,9 +1029,11 @@ MUTATIONS = (
                 "set()",
             ),
         ),
-        within=40,
-        days=3.0,
-        blind="More days, in which a pinned snapshot outlives its night; test_pinning.py of the store sees it.",
+        within=20,
+        days=5.0,
+        climate=CALM,
+        scenery=SNAPSHOTS_PINNED,
+        first_seed=1,
     ),
     Mutation(
         "a bound of bytes deletes what is in force",
@@ -1045,6 +1074,7 @@ MUTATIONS = (
         ),
         within=120,
         days=0.5,
+        first_seed=12,
     ),
     Mutation(
         "a pin is answered before it is durable",
@@ -1101,7 +1131,7 @@ MUTATIONS = (
         (Edit(f"{TRAINER}.pause", "self._paused = True", "self._told = ''"),),
         within=80,
         days=0.5,
-        first_seed=12,
+        first_seed=24,
     ),
     Mutation(
         "paused is said before it is committed",
@@ -1109,14 +1139,16 @@ MUTATIONS = (
         (Edit(f"{TRAINER}._hold", "if self._changes != self._committed_changes:", "if False:"),),
         within=80,
         days=0.5,
-        first_seed=64,
+        first_seed=74,
     ),
     Mutation(
         "space is granted that is not there",
         "A batch is begun that the disk cannot hold.",
         (Edit("actors.disk_guard.actor:DiskGuard.grant", "if missing > 0:", "if False:"),),
-        blind="A checker that no batch begins with less free than the reserve and its forecast.",
         within=40,
+        days=1.0,
+        climate=FULL_FOR_HOURS,
+        first_seed=5,
     ),
     Mutation(
         "the reserve is never released",
@@ -1235,10 +1267,14 @@ MUTATIONS = (
     Mutation(
         "claims run ahead without bound",
         "The folder is the queue no more.",
-        (Edit(f"{INBOX}.scan", "len(self._claimed) >= self.settings.claims_max or ", ""),),
+        (
+            Edit(f"{INBOX}.scan", "len(self._claimed) >= self.settings.claims_max or ", ""),
+            Edit(f"{INBOX}._look", "settings.claims_max - len(self._claimed)", "1000"),
+        ),
         within=40,
         days=0.3,
-        blind="A checker that no more than claims_max batches are claimed and not filed.",
+        scenery=HEAPS,
+        climate=CALM,
     ),
     Mutation(
         "the scrub passes over a file",

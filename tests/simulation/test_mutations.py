@@ -22,7 +22,7 @@ ENOUGH = 28
 SEEN = [mutation for mutation in MUTATIONS if not mutation.blind]
 BLIND = [mutation for mutation in MUTATIONS if mutation.blind]
 STAGED = [mutation for mutation in MUTATIONS if mutation.scenery]
-CLIMATES = {str(mutation.climate): mutation for mutation in SEEN}
+CLIMATES = {str(mutation.climate): mutation for mutation in sorted(SEEN, key=lambda one: -one.days)}
 
 
 def named(mutation: Mutation) -> str:

@@ -155,6 +155,26 @@ def test_a_checker_is_asked_after_each_commit_between_lives_and_at_the_end() -> 
     assert checker.moments[-1] == "end"
 
 
+class Undisturbed:
+    """Tells how it looks between lives."""
+
+    promise = "none"
+    when: tuple[Moment, ...] = ("reboot",)
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, bool]] = []
+
+    def check(self, trial: Trial) -> None:
+        self.found.append((trial.ending, trial.undisturbed_for(0.5)))
+
+
+def test_what_a_power_cut_interrupted_is_wrong_until_the_power_is_back() -> None:
+    seen = Undisturbed()
+    tree = Branch("mine", (Child("counter", Counter),))
+    assert not Trial(7, tree, people, faults=read("1.cut@9:keep_all"), checkers=(seen,)).run().violation
+    assert seen.found == [("cut", False), ("stop", True)]
+
+
 def test_crash_points_are_those_passed_and_those_reached() -> None:
     points = run(3, faults=read("1.cut@4:lose_all")).crash_points
     operations = ("create .*.tmp", "write .*.tmp", "fsync .*.tmp", "rename count", "fsync_dir .")

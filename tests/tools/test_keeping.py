@@ -296,7 +296,10 @@ def test_the_way_back_from_a_rollback_stays_however_many_commits_come(lived_in: 
     store.open()
     for step in range(100, 110):
         store.commit(
-            {"adapter_model.safetensors": b"x"}, LearningState(global_step=step), "test", "2026-02-01T00:00:00"
+            {"adapter_model.safetensors": b"x"},
+            LearningState(global_step=step, adapter_id="a0009", adapter_step=step),
+            "test",
+            "2026-02-01T00:00:00",
         )
         store.prune()
     assert rollback(lived_in, str(before.generation)) == 0

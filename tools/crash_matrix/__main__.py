@@ -20,6 +20,7 @@ import msgspec
 from tools.cli import EXIT_INTERRUPTED
 from tools.crash_matrix.campaign import Case, Reference, known_reference, new_reference
 from tools.crash_matrix.points import ASKED_FOR, FAULTS, OPERATIONS, Fault, Point, faults_of, parsed
+from tools.crash_matrix.script import STAGES
 from tools.crash_matrix.workers import Job, cases_of, warm
 
 
@@ -31,6 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", metavar="POINT", action="append", help="again, such as learn.rename@state/HEAD#3")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "nightfold-crash-matrix")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument(
+        "--each-stage",
+        action="store_true",
+        help="compare at the end of the stage that was struck, not of the script: takes half as long, for what comes "
+        "after it is a function of what is compared",
+    )
     parser.add_argument("--list", action="store_true", help="only name the points")
     chosen = parser.parse_args(arguments)
     asked = tuple(chosen.faults.split(","))
@@ -58,14 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif chosen.sample:
         points = _evenly(points, chosen.sample)
     jobs = [(point, fault) for point in points for fault in faults_of(point.operation, asked)]
-    known = {} if chosen.only else _finished(work)
+    known = {} if chosen.only else _finished(work, each_stage=chosen.each_stage)
     cases = [known[job] for job in jobs if job in known]
     print(
         f"{len(wanted.points())} points, the undisturbed script takes {wanted.seconds:.1f} s; "
         f"{len(jobs)} cases to try, {len(cases)} of them tried before",
         flush=True,
     )
-    cases += _try_all(work, [job for job in jobs if job not in known], wanted, chosen.jobs)
+    left = [job for job in jobs if job not in known]
+    cases += _try_all(work, left, wanted, chosen.jobs, each_stage=chosen.each_stage)
     return _told(cases, work)
 
 
@@ -82,17 +90,18 @@ def _evenly(points: list[Point], count: int) -> list[Point]:
     return [points[(2 * number + 1) * len(points) // (2 * count)] for number in range(count)]
 
 
-def _finished(work: Path) -> dict[Job, Case]:
+def _finished(work: Path, *, each_stage: bool) -> dict[Job, Case]:
     file = work / "results.jsonl"
     lines = file.read_bytes().splitlines() if file.exists() else []
     cases = [msgspec.json.decode(line, type=Case) for line in lines]
-    return {(parsed(case.point), case.fault): case for case in cases}
+    far = [case for case in cases if each_stage or case.last == STAGES[-1]]
+    return {(parsed(case.point), case.fault): case for case in far}
 
 
-def _try_all(work: Path, jobs: list[Job], wanted: Reference, processes: int) -> list[Case]:
+def _try_all(work: Path, jobs: list[Job], wanted: Reference, processes: int, *, each_stage: bool) -> list[Case]:
     cases = []
     with (work / "results.jsonl").open("ab", buffering=0) as file:
-        for case in cases_of(work, jobs, wanted, processes):
+        for case in cases_of(work, jobs, wanted, processes, each_stage):
             cases.append(case)
             file.write(msgspec.json.encode(case) + b"\n")
             if case.why or sys.stderr.isatty():

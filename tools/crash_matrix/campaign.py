@@ -37,10 +37,11 @@ WORDS_KEPT = 2000
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """The undisturbed run. ``operations``: each stage's, as (operation, place, passings)."""
+    """The undisturbed run. ``outcomes``: at the end of each stage. ``operations``: each stage's, as (operation, place,
+    passings)."""
 
     sources: str
-    outcome: dict[str, str]
+    outcomes: dict[str, dict[str, str]]
     operations: dict[str, list[tuple[str, str, int]]]
     seconds: float
 
@@ -55,13 +56,14 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One fault at one point and what came of it; ``why`` is empty when it recovered bit-exact."""
+    """One fault at one point; ``why`` is empty when it was bit-exact at the end of stage ``last``."""
 
     point: str
     fault: Fault
     why: str
     seconds: float
     processes: int = 0
+    last: str = STAGES[-1]
 
 
 def sources_digest() -> str:
@@ -98,18 +100,19 @@ def new_reference(work: Path) -> Reference:
         _build_model(work)
     began = time.monotonic()
     run = Run.begun(work / "undisturbed", work / "model")
-    operations = {}
+    operations, outcomes = {}, {}
     for stage in STAGES:
         run.image(work / "reference" / stage)
         done_before = _entries(run)
         run.play(stage)
         operations[stage] = _counted(_entries(run)[len(done_before) :])
+        outcomes[stage] = outcome(run.home)
     if run.exits != [0] * len(STAGES):
         raise Broken(f"without any fault the processes ended with {run.exits}:\n{run.said.read_text()}")
     left = leftovers(run.home)
     if left:
         raise Broken(f"without any fault there is left: {', '.join(left)}")
-    found = Reference(sources, outcome(run.home), operations, round(time.monotonic() - began, 2))
+    found = Reference(sources, outcomes, operations, round(time.monotonic() - began, 2))
     (work / "reference.json").write_bytes(msgspec.json.encode(found))
     return found
 
@@ -138,8 +141,11 @@ def _counted(entries: list[list[str]]) -> list[tuple[str, str, int]]:
     return [(operation, place, passings) for (operation, place), passings in counts.items()]
 
 
-def tried(work: Path, point: Point, fault: Fault, wanted: Reference) -> Case:
-    """Play the script from the stage of ``point`` on, with the fault in it, and compare its end."""
+def tried(work: Path, point: Point, fault: Fault, wanted: Reference, last: str = STAGES[-1]) -> Case:
+    """Play the script from the stage of ``point`` on, with the fault in it, and compare its end.
+
+    ``last`` may be ``point.stage``: then what that stage has come to is compared; the later ones are a function of it.
+    """
     folder = work / "cases" / hashlib.blake2b(f"{point} {fault}".encode(), digest_size=8).hexdigest()
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(exist_ok=True)
@@ -147,7 +153,7 @@ def tried(work: Path, point: Point, fault: Fault, wanted: Reference) -> Case:
     strike = Strike(point.operation, point.place, point.passing, fault)
     run = Run.copied(work / "reference" / point.stage, folder, strike)
     try:
-        why = _end_of(run, point.stage, wanted)
+        why = _end_of(run, point.stage, last, wanted)
     except (Broken, OperatorError, OSError, ValueError, LookupError) as broken:
         # What the home lacks or cannot be read as is a finding about it, too.
         why = f"{type(broken).__name__}: {broken}"
@@ -156,12 +162,12 @@ def tried(work: Path, point: Point, fault: Fault, wanted: Reference) -> Case:
         why = f"{why}\n  exits {run.exits}; the home: {run.home}\n{said[-WORDS_KEPT:]}"
     else:
         shutil.rmtree(folder)
-    return Case(str(point), fault, why, round(time.monotonic() - began, 2), len(run.exits))
+    return Case(str(point), fault, why, round(time.monotonic() - began, 2), len(run.exits), last)
 
 
-def _end_of(run: Run, first: str, wanted: Reference) -> str:
-    """What is wrong at the end of the script; empty if nothing is."""
-    for stage in STAGES[STAGES.index(first) :]:
+def _end_of(run: Run, first: str, last: str, wanted: Reference) -> str:
+    """What is wrong at the end of the stage ``last``; empty if nothing is."""
+    for stage in STAGES[STAGES.index(first) : STAGES.index(last) + 1]:
         run.play(stage)
         if not run.struck:
             return "the point was not passed in the stage that was to meet it"
@@ -170,4 +176,4 @@ def _end_of(run: Run, first: str, wanted: Reference) -> str:
     left = leftovers(run.home)
     if left:
         return f"left over: {', '.join(left)}"
-    return difference(wanted.outcome, outcome(run.home))
+    return difference(wanted.outcomes[last], outcome(run.home))

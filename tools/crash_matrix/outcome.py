@@ -19,7 +19,8 @@ from runtime.disk import Disk
 from tools.crash_matrix.points import NIGHT
 from tools.crash_matrix.script import Broken
 
-TENSORS = ("adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors", "rng.safetensors", HELD_OUT)
+CONFIG = "adapter_config.json"
+TENSORS = (CONFIG, "adapter_model.safetensors", "optimizer.safetensors", "rng.safetensors", HELD_OUT)
 TIMES = frozenset(
     {
         "when",
@@ -48,7 +49,9 @@ def outcome(home: Path) -> dict[str, str]:
     if not seal_holds(raw):
         raise Broken("HEAD is not as it was sealed")
     _sound(Disk(home), head)
-    told = {f"in force: {name}": _digest(home / head.generation_path / name) for name in TENSORS}
+    told = {f"in force: {name}": _digest(home / head.generation_path / name) for name in TENSORS if name != CONFIG}
+    # It says which night's model the adapter stands on.
+    told[f"in force: {CONFIG}"] = text_without_times(json.loads((home / head.generation_path / CONFIG).read_bytes()))
     told["in force: trainer_state"] = text_without_times(
         json.loads((home / head.generation_path / "trainer_state.json").read_bytes())
     )

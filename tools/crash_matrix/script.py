@@ -232,7 +232,8 @@ class Run:
 
     def _idle(self, pid: int) -> bool:
         status = self.json("status/training_status.json")
-        return status.get("pid") == pid and status.get("state") == "idle"
+        # Idle it also is before the model is loaded; what a start tidies up is tidied once it is.
+        return status.get("pid") == pid and status.get("state") == "idle" and bool(status.get("device"))
 
     def _filed(self, wanted: tuple[str, ...]) -> bool:
         """Each has its outcome and no claim is left; a claim's hidden leftover is the next start's business."""

@@ -15,6 +15,7 @@ from actors.consolidator.merge_child import die_with
 from tools.crash_matrix import warm_merge
 from tools.crash_matrix.campaign import Case, Reference, tried
 from tools.crash_matrix.points import Fault, Point
+from tools.crash_matrix.script import STAGES
 
 Job = tuple[Point, Fault]
 
@@ -31,19 +32,19 @@ def warm() -> None:
     warm_merge.installed(warm_merge.begin("merge"))
 
 
-def cases_of(work: Path, jobs: list[Job], wanted: Reference, processes: int) -> Iterator[Case]:
+def cases_of(work: Path, jobs: list[Job], wanted: Reference, processes: int, each_stage: bool) -> Iterator[Case]:
     """Try all jobs; cases come as they are done. With one process it is this one."""
-    jobs = _spread(jobs)
-    if processes <= 1 or len(jobs) <= 1:
-        for point, fault in jobs:
+    asked = [(work, point, fault, wanted, point.stage if each_stage else STAGES[-1]) for point, fault in _spread(jobs)]
+    if processes <= 1 or len(asked) <= 1:
+        for case in asked:
             warm()
-            yield tried(work, point, fault, wanted)
+            yield tried(*case)
         return
     # Spawned and not forked: each worker forks daemons itself, and must have no thread but its own.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_worker, initargs=(os.getpid(),))
     try:
-        for done in as_completed([pool.submit(tried, work, point, fault, wanted) for point, fault in jobs]):
+        for done in as_completed([pool.submit(tried, *case) for case in asked]):
             yield done.result()
     finally:
         pool.shutdown(cancel_futures=True)

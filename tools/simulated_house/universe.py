@@ -36,7 +36,7 @@ from tools.house import SECTIONS, house, silent_parts
 from tools.simulated_house.checkers import Evidence, house_checkers, read_head
 from tools.simulated_house.checkers.files import TRANSIENT
 from tools.simulated_house.checkers.reserve import Space
-from tools.simulated_house.checkers.retention import Limits
+from tools.simulated_house.checkers.retention import RETRIED_SECONDS, Limits
 from tools.simulated_house.checkers.rot import named_and_rotten
 from tools.simulated_house.checkers.training import OneEngine, Witness
 from tools.simulated_house.engine import PRISTINE, HashChainEngine
@@ -438,8 +438,10 @@ class Universe:
         self._evidence.deeds = sorted([*others, *moved], key=lambda one: one.at)
 
     def _between(self, ending: str) -> None:
-        """What becomes of uploads while the daemon is down."""
+        """What becomes of uploads while the daemon is down, and of what it had still to do."""
         disk, notes = self._trial.disk, self._evidence
+        if self._trial.elapsed - notes.let_go_at < 2 * RETRIED_SECONDS:
+            notes.let_go_at = self._trial.elapsed  # while it is down retention does not come
         for name in sorted(notes.uploading):
             if ending != "cut":
                 disk.begin_person_write(f"inbox/{name}")  # whoever sends it does not notice

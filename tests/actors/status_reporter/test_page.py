@@ -175,6 +175,13 @@ def test_the_state_and_its_reason(said: tuple[Message, ...], expected: tuple[str
     assert state(*said) == expected
 
 
+def test_a_trainer_that_begins_anew_has_let_go_of_its_batch() -> None:
+    assert state(READY, ACCEPTED, STARTED, PROGRESS) == ("training", "a.jsonl")
+    assert state(READY, STARTED, PROGRESS, READY) == ("idle", "")
+    assert folded(READY, STARTED, PROGRESS, READY).batch is None
+    assert state(READY, STARTED, PROGRESS, READY, STARTED) == ("training", "a.jsonl")
+
+
 @pytest.mark.parametrize("end", [STARTED, COMMITTED, IDLE])
 def test_d1_waiting_ends_with_the_next_good_news(end: Message) -> None:
     waits = TrainingWaits(name="a.jsonl", why="free disk space", missing_bytes=77)

@@ -19,7 +19,7 @@ from tools.simulated_house.checkers.leftovers import NoLeftovers
 from tools.simulated_house.checkers.models import MergedModelsAreHealed
 from tools.simulated_house.checkers.nights import NightsComeWhenTheyAreOwed
 from tools.simulated_house.checkers.pauses import APauseHolds
-from tools.simulated_house.checkers.reserve import Space, TheReserveIsForAFullDisk
+from tools.simulated_house.checkers.reserve import NoBatchBeginsOnALowDisk, Space, TheReserveIsForAFullDisk
 from tools.simulated_house.checkers.retention import (
     CurrentModelIsInForce,
     Limits,
@@ -69,6 +69,7 @@ def house_checkers(evidence: Evidence, limits: Limits, space: Space) -> Sequence
         NightsComeWhenTheyAreOwed(evidence),
         DamageIsToldAndHealed(evidence),
         TheReserveIsForAFullDisk(space),
+        NoBatchBeginsOnALowDisk(evidence, space),
         WhatIsHeldOutIsKept(evidence),
         ARefusedNightLeavesYesterday(evidence),
         EachEventIsWrittenOnce(),

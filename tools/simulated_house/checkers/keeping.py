@@ -122,6 +122,12 @@ def _check(what: str, sizes: Mapping[T, int], must: Iterable[T], most: int | Non
         raise Violation(f"{what} take {whole} bytes, more than {most}, and {', '.join(may_go)} may go")
 
 
+def _came_from(aside: str) -> str:
+    """Where it lay before it was set aside."""
+    kind, _, name = aside.removeprefix(f"{SET_ASIDE}/").partition("-")
+    return f"{SNAPSHOTS if kind == 'snapshots' else f'state/{kind}'}/{name}"
+
+
 def _names(disk: DiskPort, folder: str) -> list[str]:
     names = disk.listdir(folder) if disk.stat(folder) is not None else []
     return [name for name in names if not durable.is_leftover(name)]
@@ -152,8 +158,8 @@ class WhatGoesWasForetold:
             return
         if trial.disk.stat(durable.hidden(source, "whole")) is not None:
             return  # a damaged folder makes way for the one that is made anew
-        if source.startswith(f"{SET_ASIDE}/") and self._evidence.rotten:
-            return  # what is set aside again takes the place of what bears its name
+        if source.startswith(f"{SET_ASIDE}/") and trial.disk.stat(_came_from(source)) is not None:
+            return  # what is set aside now takes the place of what bears its name
         if source.startswith((f"{GENERATIONS}/", f"{SNAPSHOTS}/", f"{SET_ASIDE}/", f"{MODELS}/")):
             going = self._going(trial.disk)
             if source not in going:

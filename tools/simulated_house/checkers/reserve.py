@@ -1,4 +1,4 @@
-"""The reserve is given back on a full disk, made again only in good times, and whole in the end."""
+"""No batch begins on a low disk; the reserve is given back on a full one, made again in good times, whole at last."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import msgspec
 from runtime import durable
 from runtime.disk import DiskPort
 from runtime.simulation.trial import Moment, Trial, Violation
+from tools.simulated_house.checkers.evidence import Evidence
 
 RESERVE = "state/RESERVE"
 STAGED = durable.hidden(RESERVE, "tmp")
@@ -63,3 +64,24 @@ class TheReserveIsForAFullDisk:
             raise Violation(
                 f"the disk is low since {low_for:.0f} s, {usable} bytes free, and the reserve is not released"
             )
+
+
+class NoBatchBeginsOnALowDisk:
+    """Whoever asked for room heard that there is none. Seen with what is done next on the disk."""
+
+    promise = "no batch begins on a low disk"
+    when: tuple[Moment, ...] = ("operation",)
+
+    def __init__(self, evidence: Evidence, space: Space) -> None:
+        self._evidence = evidence
+        self._space = space
+        self._begun = ""
+
+    def check(self, trial: Trial) -> None:
+        begun, before = self._evidence.in_training, self._begun
+        self._begun = begun
+        if begun in ("", before) or trial.struck_lately(IN_HAND_SECONDS, "disk_full"):
+            return  # room was granted before the disk filled
+        usable = self._space.usable(trial.disk)
+        if usable < self._space.minimum:
+            raise Violation(f"batch {begun} begins with {usable} bytes to spare, less than {self._space.minimum}")
