@@ -28,7 +28,7 @@ from tools.crash_matrix.power_cut import cut_power
 STAGES = ("learn", "rollback", "more")
 """Each begins between two processes, so that a case may begin at a copy of the home as it then was."""
 
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 """For one stage, with every wait and second try that a fault brings."""
 LOOK_S = 0.01
 ASK_AGAIN_S = 10.0
