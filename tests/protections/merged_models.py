@@ -8,6 +8,7 @@ STORE = "actors/checkpointer/store.py"
 HEAD = "actors/checkpointer/head.py"
 TRAINER = "actors/trainer/actor.py"
 JOBS = "actors/trainer/jobs.py"
+HEALING = "actors/checkpointer/healing.py"
 CARE = "actors/consolidator/model_care.py"
 CHILD = "actors/consolidator/merge_child.py"
 MODEL_MANIFEST = "actors/consolidator/model_manifest.py"
@@ -125,6 +126,12 @@ REMOVALS = (
         "a model is called after its nights and not after its folders",
         (CHILD, "nights = job.nights or tuple(", "nights = tuple("),
         tests="b9_merged_again",
+    ),
+    gone(
+        "b9",
+        "a model is made anew of deltas that are healed from their copies",
+        (HEALING, "*((one.path, one.manifest) for one in kept if one.generation == delta.generation),", ""),
+        tests="b9_with_a_damaged",
     ),
     gone(
         "r1",
