@@ -19,13 +19,15 @@ import contextlib
 import errno
 import hashlib
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import blake3
 
 from runtime.disk import Buffer, DiskPort
 
 CHUNK_BYTES = 1 << 20
+T = TypeVar("T")
 
 
 def parent_of(path: str) -> str:
@@ -275,11 +277,27 @@ def sweep(disk: DiskPort, folder: str) -> tuple[str, ...]:
     return tuple(left)
 
 
+def at_once(pieces: Generator[int, None, T]) -> T:
+    """What work that is done in pieces comes to, without a pause between them."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+
 def digest_of(disk: DiskPort, path: str) -> str:
     """``blake3:<hex>`` of a file's content."""
+    return at_once(digesting(disk, path))
+
+
+def digesting(disk: DiskPort, path: str) -> Generator[int, None, str]:
+    """``digest_of`` in pieces: says after each how many bytes it has just read, and returns the digest."""
     digest = blake3.blake3()
     for piece in disk.chunks(path, CHUNK_BYTES):
         digest.update(piece)
+        yield len(piece)
     return f"blake3:{digest.hexdigest()}"
 
 

@@ -7,11 +7,13 @@ Knows nothing of what they are: a record with more fields than these has them se
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib.metadata
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
 
-import blake3
 import msgspec
 
 from runtime import durable
@@ -45,10 +47,39 @@ def table_digest(files: Mapping[str, FileEntry]) -> str:
     return durable.digest_of_bytes(msgspec.json.encode(table))
 
 
+def encode(record: msgspec.Struct) -> bytes:
+    """Readable JSON with a final newline: a person may look at any of these files."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
 def sealed(record: msgspec.Struct) -> bytes:
-    """A manifest as it is written: readable JSON whose field ``seal``, empty until now, is the digest of the rest."""
-    raw = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+    """A record as it is written: its field ``seal`` is the digest of the rest."""
+    raw = encode(msgspec.structs.replace(record, seal=""))
     return raw.replace(b'"seal": ""', f'"seal": "{durable.digest_of_bytes(raw)}"'.encode())
+
+
+def seal_holds(raw: bytes) -> bool:
+    """Is this record as it was written? One without a seal is of an earlier version and taken as it is."""
+    seal = _SEAL.search(raw)
+    return seal is None or durable.digest_of_bytes(raw.replace(seal[0], b'"seal": ""')) == seal[1].decode()
+
+
+def has_seal(raw: bytes) -> bool:
+    """Does this say of itself what it was written as?"""
+    return _SEAL.search(raw) is not None
+
+
+@functools.cache
+def installed_versions(*names: str) -> Mapping[str, str]:
+    """Versions of what made a folder, for people. Read from metadata: nothing heavy is imported.
+
+    Read once: it takes some milliseconds, every commit asks, and what is installed does not change under a process.
+    """
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def read_manifest(disk: DiskPort, folder: str, digest: str = "") -> FolderManifest:
@@ -60,8 +91,7 @@ def read_manifest(disk: DiskPort, folder: str, digest: str = "") -> FolderManife
     path = posixpath.join(folder, MANIFEST)
     try:
         raw = disk.read(path)
-        seal = _SEAL.search(raw)
-        if seal is None or durable.digest_of_bytes(raw.replace(seal[0], b'"seal": ""')) != seal[1].decode():
+        if not has_seal(raw) or not seal_holds(raw):
             raise FolderDamaged(f"{path} is not as it was written")
         manifest = msgspec.json.decode(raw, type=FolderManifest)
     except (OSError, ValueError) as error:  # of msgspec, and what it raises over bytes that are not UTF-8
@@ -71,21 +101,18 @@ def read_manifest(disk: DiskPort, folder: str, digest: str = "") -> FolderManife
     return manifest
 
 
-def reading(disk: DiskPort, folder: str, digest: str = "") -> Iterator[int]:
+def reading(disk: DiskPort, folder: str, expected: str = "") -> Iterator[int]:
     """Verify a folder piece by piece; yields how many bytes each piece had. At its end the folder was sound.
 
     Raises:
         FolderDamaged: it is not. What cannot be read is damaged too.
     """
     try:
-        manifest = _of_right_sizes(disk, folder, digest)
+        manifest = _of_right_sizes(disk, folder, expected)
         for name, entry in sorted(manifest.files.items()):
             path = posixpath.join(folder, name)
-            found = blake3.blake3()
-            for piece in disk.chunks(path, durable.CHUNK_BYTES):
-                found.update(piece)
-                yield len(piece)
-            if f"blake3:{found.hexdigest()}" != entry.digest:
+            digest = yield from durable.digesting(disk, path)
+            if digest != entry.digest:
                 raise FolderDamaged(f"{path} has other content than was committed")
     except OSError as error:
         raise FolderDamaged(f"{folder}: {error}") from error

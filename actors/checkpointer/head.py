@@ -5,15 +5,14 @@ Knows nothing of how they are written; see ``store``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
 from messages import SCHEMA, Delta, LearningState, MergedModel
-from runtime import durable
 from runtime.errors import EXIT_CONFIG, OperatorError
+from runtime.manifest import FileEntry
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -22,16 +21,7 @@ GENERATIONS = "state/generations"
 DELTAS = "state/deltas"
 SET_ASIDE = "state/set_aside"
 SNAPSHOTS = "snapshots"
-MANIFEST = "MANIFEST.json"
 TRAINER_STATE = "trainer_state.json"
-_SEAL = re.compile(rb'"seal": "(blake3:[0-9a-f]{64})"')
-
-
-class FileEntry(msgspec.Struct, frozen=True):
-    """One file of a folder: ``digest`` is ``blake3:<hex>`` of its content."""
-
-    size: int
-    digest: str
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -189,28 +179,6 @@ class Head(msgspec.Struct, frozen=True):
 def generation_path(number: int) -> str:
     """``state/generations/000042``."""
     return f"{GENERATIONS}/{number:06d}"
-
-
-def encode(record: msgspec.Struct) -> bytes:
-    """Readable JSON with a final newline: a person may look at any of these files."""
-    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-
-
-def sealed(record: Head | Manifest) -> bytes:
-    """HEAD, or a manifest, as it is written."""
-    raw = encode(msgspec.structs.replace(record, seal=""))
-    return raw.replace(b'"seal": ""', f'"seal": "{durable.digest_of_bytes(raw)}"'.encode())
-
-
-def seal_holds(raw: bytes) -> bool:
-    """Is this HEAD or manifest as it was written? One without a seal is of an earlier version and taken as it is."""
-    seal = _SEAL.search(raw)
-    return seal is None or durable.digest_of_bytes(raw.replace(seal[0], b'"seal": ""')) == seal[1].decode()
-
-
-def has_seal(raw: bytes) -> bool:
-    """Does this say of itself what it was written as?"""
-    return _SEAL.search(raw) is not None
 
 
 def decode_state(data: bytes, where: str) -> LearningState:

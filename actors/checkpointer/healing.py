@@ -18,16 +18,12 @@ import msgspec
 from actors.checkpointer.head import (
     DELTAS,
     HEAD_PATH,
-    MANIFEST,
     SET_ASIDE,
     SNAPSHOTS,
-    FileEntry,
     Head,
     Kept,
     Manifest,
     decode,
-    seal_holds,
-    sealed,
 )
 from actors.checkpointer.scrub import Scrub, Tally, Thing, things_of
 from actors.checkpointer.store import ADAPTER_FILES, Store
@@ -36,6 +32,7 @@ from messages import Delta, LearningState, StateInForce
 from runtime import durable
 from runtime.disk import DiskPort
 from runtime.errors import OperatorError
+from runtime.manifest import MANIFEST, FileEntry, seal_holds, sealed
 
 NO_COPY = (
     "nothing: there is no other copy. The merged model in force is whole, but no night can be folded from the pristine "

@@ -11,8 +11,6 @@ Knows nothing of training: files are bytes, state is counters.
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.metadata
 import posixpath
 from collections.abc import Collection, Mapping
 
@@ -22,11 +20,9 @@ from actors.checkpointer.head import (
     DELTAS,
     GENERATIONS,
     HEAD_PATH,
-    MANIFEST,
     SET_ASIDE,
     SNAPSHOTS,
     TRAINER_STATE,
-    FileEntry,
     Head,
     Kept,
     Manifest,
@@ -34,10 +30,7 @@ from actors.checkpointer.head import (
     PinnedSnapshot,
     decode,
     decode_state,
-    encode,
     generation_path,
-    seal_holds,
-    sealed,
 )
 from actors.checkpointer.retention import Bounds, Found, Verdict, judge, survey, trimmed
 from actors.checkpointer.targets import Target, gone_back, target_of, with_pin
@@ -46,6 +39,7 @@ from messages import SCHEMA, Delta, LearningState, ModelsNeeded, StateInForce
 from runtime import durable
 from runtime.disk import Buffer, DiskPort
 from runtime.errors import EXIT_CONFIG, OperatorError
+from runtime.manifest import MANIFEST, FileEntry, encode, installed_versions, seal_holds, sealed
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -67,17 +61,9 @@ class Pruned(msgspec.Struct, frozen=True):
     models_needed: tuple[str, ...] = ()
 
 
-@functools.cache
 def library_versions() -> Mapping[str, str]:
-    """Versions of what produced the weights, for the manifest. Read from metadata: nothing heavy is imported.
-
-    Read once: it takes some milliseconds, every commit asks, and what is installed does not change under a process.
-    """
-    found = {}
-    for name in ("nightfold", "torch", "transformers", "peft", "accelerate", "safetensors"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    """Versions of what produced the weights, for the manifest."""
+    return installed_versions("nightfold", "torch", "transformers", "peft", "accelerate", "safetensors")
 
 
 class Store:

@@ -9,24 +9,20 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Generator, Iterable
 
-import blake3
 import msgspec
 
 from actors.checkpointer.head import (
-    MANIFEST,
     TRAINER_STATE,
-    FileEntry,
     Kept,
     Manifest,
     Place,
     decode,
     decode_state,
-    has_seal,
-    seal_holds,
 )
 from messages import LearningState
 from runtime import durable
 from runtime.disk import DiskPort
+from runtime.manifest import MANIFEST, FileEntry, has_seal, seal_holds
 
 
 class Damaged(Exception):
@@ -39,13 +35,7 @@ def verify(disk: DiskPort, folder: str, manifest_digest: str = "") -> Manifest:
     Raises:
         Damaged: a difference; ``OSError`` of reading counts as one.
     """
-    pieces = reading(disk, folder, manifest_digest)
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as done:
-            found: Manifest = done.value
-            return found
+    return durable.at_once(reading(disk, folder, manifest_digest))
 
 
 def reading(disk: DiskPort, folder: str, manifest_digest: str = "") -> Generator[int, None, Manifest]:
@@ -74,11 +64,8 @@ def _reading_file(disk: DiskPort, path: str, entry: FileEntry) -> Generator[int,
     if found is None or found.size != entry.size:
         size = "missing" if found is None else f"{found.size} bytes"
         raise Damaged(f"{path} is {size}, expected {entry.size} bytes")
-    digest = blake3.blake3()
-    for piece in disk.chunks(path, durable.CHUNK_BYTES):
-        digest.update(piece)
-        yield len(piece)
-    if f"blake3:{digest.hexdigest()}" != entry.digest:
+    digest = yield from durable.digesting(disk, path)
+    if digest != entry.digest:
         raise Damaged(f"{path} has other content than was committed")
 
 

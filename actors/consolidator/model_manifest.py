@@ -6,16 +6,16 @@ from the same base and deltas has the same files, so the same digest: that is ho
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import importlib.metadata
 from collections.abc import Mapping
 
 import msgspec
 
 from messages import SCHEMA
 from runtime.disk import DiskPort
-from runtime.manifest import MANIFEST, FileEntry, sealed, table_digest, verify_folder
+from runtime.manifest import MANIFEST, FileEntry, installed_versions, sealed, table_digest, verify_folder
+
+LIBRARIES = ("nightfold", "torch", "transformers", "safetensors")
+"""What merges, and decides how it is rounded."""
 
 
 class MadeOf(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ def manifest_of(
     """The manifest as it is written; ``deltas`` are the files of each adapter that was merged."""
     made_of = tuple(MadeOf(night, table_digest(delta)) for night, delta in zip(nights, deltas, strict=True))
     night = nights[-1] if nights else ""
-    return sealed(ModelManifest(SCHEMA, night, base_fingerprint, made_of, files, library_versions()))
+    return sealed(ModelManifest(SCHEMA, night, base_fingerprint, made_of, files, installed_versions(*LIBRARIES)))
 
 
 def verify_model(disk: DiskPort, path: str, digest: str = "", *, deep: bool = True) -> None:
@@ -65,13 +65,3 @@ def verify_model(disk: DiskPort, path: str, digest: str = "", *, deep: bool = Tr
 def has_manifest(disk: DiskPort, path: str) -> bool:
     """Does the model say what it holds?"""
     return disk.stat(f"{path}/{MANIFEST}") is not None
-
-
-@functools.cache
-def library_versions() -> Mapping[str, str]:
-    """What merged it, for people. Read from metadata: nothing heavy is imported."""
-    found = {}
-    for name in ("nightfold", "torch", "transformers", "safetensors"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found

@@ -13,7 +13,7 @@ FILING = "actors/inbox_watcher/filing.py"
 TRAINER = "actors/trainer/actor.py"
 ADAPTER = "actors/trainer/adapter.py"
 
-DIGESTS = (VERIFICATION, 'if f"blake3:{digest.hexdigest()}" != entry.digest:', "if False:")
+DIGESTS = (VERIFICATION, "if digest != entry.digest:", "if False:")
 MANIFESTS = (VERIFICATION, "if manifest_digest and durable.digest_of_bytes(raw) != manifest_digest:", "if False:")
 SEALS = (VERIFICATION, "if not seal_holds(raw) or (manifest.cursor is not None and not has_seal(raw)):", "if False:")
 COUNTERS = (VERIFICATION, "if any(value != getattr(manifest, field) for value in said.values()):", "if False:")

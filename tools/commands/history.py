@@ -27,13 +27,14 @@ from typing import Any
 
 import msgspec
 
-from actors.checkpointer.head import HEAD_PATH, MANIFEST, SNAPSHOTS, Head, Manifest, decode
+from actors.checkpointer.head import HEAD_PATH, SNAPSHOTS, Head, Manifest, decode
 from actors.checkpointer.retention import Verdict
 from actors.inbox_watcher.upkeep import forgotten
 from messages import SCHEMA, Receipt
 from runtime import OperatorError, durable
 from runtime.disk import Disk
 from runtime.errors import EXIT_DONE, EXIT_FAILED
+from runtime.manifest import MANIFEST
 from tools.commands.home import require_home, shown
 from tools.house import read_config
 from tools.learnt_since import by_generation, by_night

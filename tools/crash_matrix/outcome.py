@@ -11,11 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from actors.checkpointer.head import MANIFEST, SET_ASIDE, Head, decode, seal_holds
+from actors.checkpointer.head import SET_ASIDE, Head, decode
 from actors.checkpointer.verification import Damaged, verify
 from messages.held_out import HELD_OUT
 from runtime import durable
 from runtime.disk import Disk
+from runtime.manifest import MANIFEST, seal_holds
 from tools.crash_matrix.points import NIGHT
 from tools.crash_matrix.script import Broken
 

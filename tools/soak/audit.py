@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from actors.checkpointer.head import Head, decode, seal_holds
+from actors.checkpointer.head import Head, decode
 from actors.checkpointer.verification import Damaged, verify
 from actors.inbox_watcher.filing import paper_name
 from runtime import OperatorError
 from runtime.disk import Disk
+from runtime.manifest import seal_holds
 from tools.commands.doctor import checks
 from tools.crash_matrix.outcome import leftovers
 from tools.soak.checks import Paper

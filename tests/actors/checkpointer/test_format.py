@@ -58,10 +58,11 @@ def test_every_ordering_rule_names_a_planted_bug_that_is_found() -> None:
 
 
 def test_the_files_of_a_generation_are_those_that_the_page_lists() -> None:
-    from actors.checkpointer.head import MANIFEST, TRAINER_STATE
+    from actors.checkpointer.head import TRAINER_STATE
     from actors.trainer.adapter import CONFIG, WEIGHTS
     from actors.trainer.optimizer_file import OPTIMIZER, RNG
     from messages.held_out import HELD_OUT
+    from runtime.manifest import MANIFEST
 
     listed = re.findall(r"^    (\S+\.(?:safetensors|json)) ", PAGE, flags=re.MULTILINE)
     assert sorted(listed) == sorted([WEIGHTS, CONFIG, OPTIMIZER, RNG, HELD_OUT, TRAINER_STATE, MANIFEST])

@@ -8,12 +8,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from actors.checkpointer.head import HEAD_PATH, Head, decode, seal_holds, sealed
+from actors.checkpointer.head import HEAD_PATH, Head, decode
 from actors.checkpointer.pinning import pin
 from actors.checkpointer.store import Store
 from actors.checkpointer.verification import Damaged
 from messages import PinRefused, PinSet
 from runtime import OperatorError, durable
+from runtime.manifest import seal_holds, sealed
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.faults import Fault, IoError, PowerCut, PowerLost
 from tests.actors.checkpointer.test_store import NIGHT, commit, files, fold, opened, state, weights

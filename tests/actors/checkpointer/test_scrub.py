@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from actors.checkpointer import store as store_module
 from actors.checkpointer.actor import Checkpointer, CheckpointerSettings
-from actors.checkpointer.head import HEAD_PATH, MANIFEST, Head, Kept, Manifest, decode, encode, sealed
+from actors.checkpointer.head import HEAD_PATH, Head, Kept, Manifest, decode
 from actors.checkpointer.healing import NO_COPY, Damage, Healer
 from actors.checkpointer.scrub import Scrub, Thing, things_of
 from actors.checkpointer.store import Store
@@ -30,6 +30,7 @@ from messages import (
     StateWanted,
 )
 from runtime import Child, durable
+from runtime.manifest import MANIFEST, encode, sealed
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.faults import IoError
 from tests.actors.checkpointer.test_checkpointer import NO_ROOM

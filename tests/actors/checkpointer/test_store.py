@@ -12,12 +12,13 @@ import pytest
 from msgspec.structs import replace
 
 from actors.checkpointer import store as store_module
-from actors.checkpointer.head import HEAD_PATH, Head, Kept, Manifest, decode, encode, sealed
+from actors.checkpointer.head import HEAD_PATH, Head, Kept, Manifest, decode
 from actors.checkpointer.store import Opened, Store
 from actors.checkpointer.verification import Damaged, verify
 from messages import LearningState
 from runtime import durable
 from runtime.errors import OperatorError
+from runtime.manifest import encode, sealed
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.faults import SURVIVALS, Fault, IoError, PowerCut, PowerLost
 from tests.actors.stage import CUTS, REFUSALS, clone, cut_after, cut_at, fails_at, operations_of
