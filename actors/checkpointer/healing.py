@@ -27,7 +27,7 @@ from actors.checkpointer.head import (
 )
 from actors.checkpointer.scrub import Scrub, Tally, Thing, things_of
 from actors.checkpointer.store import ADAPTER_FILES, Store
-from actors.checkpointer.verification import Damaged, check_counters, reading, verify
+from actors.checkpointer.verification import Damaged, check_counters, read_back, reading, verify
 from messages import Delta, LearningState, StateInForce
 from runtime import durable
 from runtime.disk import DiskPort
@@ -309,10 +309,7 @@ class Healer:
             number += 1
         path, digest = f"{mine}{number}", durable.digest_of_bytes(manifest)
         durable.write_directory(self._disk, path, {**files, MANIFEST: manifest})
-        try:
-            verify(self._disk, path, digest)
-        except Damaged as error:
-            raise OSError(5, f"read back differently from what was written: {error}", path) from error
+        read_back(self._disk, path, digest)
         self._store.exchange_delta(delta, msgspec.structs.replace(delta, path=path, digest=digest))
         return f"{path}, made anew from a sound copy"
 

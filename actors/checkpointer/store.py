@@ -34,7 +34,15 @@ from actors.checkpointer.head import (
 )
 from actors.checkpointer.retention import Bounds, Found, Verdict, judge, survey, trimmed
 from actors.checkpointer.targets import Target, gone_back, target_of, with_pin
-from actors.checkpointer.verification import Damaged, check_chain, place_of, verify, verify_alone, verify_kept
+from actors.checkpointer.verification import (
+    Damaged,
+    check_chain,
+    place_of,
+    read_back,
+    verify,
+    verify_alone,
+    verify_kept,
+)
 from messages import SCHEMA, Delta, LearningState, ModelsNeeded, StateInForce
 from runtime import durable
 from runtime.disk import Buffer, DiskPort
@@ -64,6 +72,10 @@ class Pruned(msgspec.Struct, frozen=True):
 def library_versions() -> Mapping[str, str]:
     """Versions of what produced the weights, for the manifest."""
     return installed_versions("nightfold", "torch", "transformers", "peft", "accelerate", "safetensors")
+
+
+def _as_pinned(day: str, manifest: Manifest) -> PinnedSnapshot:
+    return PinnedSnapshot(day, manifest.generation, manifest.model_path, manifest.model_digest, manifest.ledger)
 
 
 class Store:
@@ -215,7 +227,7 @@ class Store:
         for folder in reversed(self._all_snapshots()):
             with contextlib.suppress(OSError, msgspec.MsgspecError):  # one that cannot be read cannot be gone back to
                 manifest = decode(self._disk.read(posixpath.join(folder, MANIFEST)), Manifest, folder)
-                found.append(PinnedSnapshot(posixpath.basename(folder), manifest.generation, manifest.model_path))
+                found.append(_as_pinned(posixpath.basename(folder), manifest))
         return tuple(found)
 
     def _anything_committed(self) -> bool:
@@ -377,10 +389,7 @@ class Store:
         check_chain(path, manifest, head.kept)  # before anything is written: what is refused later would cost the steps
         raw = sealed(manifest)
         durable.write_directory(self._disk, path, {**content, MANIFEST: raw})
-        try:
-            verify(self._disk, path, durable.digest_of_bytes(raw))
-        except Damaged as error:
-            raise OSError(5, f"read back differently from what was written: {error}", path) from error
+        read_back(self._disk, path, durable.digest_of_bytes(raw))
         last = state.cursor.batch if state.cursor else (state.unfiled[-1].batch if state.unfiled else "")
         return self._kept(path, manifest, raw, last)
 
@@ -599,7 +608,7 @@ class Store:
     def _pinned_snapshot(self, day: str) -> PinnedSnapshot:
         manifest = verify_alone(self._disk, f"{SNAPSHOTS}/{day}")
         self._model_is_there(f"{SNAPSHOTS}/{day}", manifest.model_path)
-        return PinnedSnapshot(day, manifest.generation, manifest.model_path, manifest.model_digest, manifest.ledger)
+        return _as_pinned(day, manifest)
 
     def _still_kept(self, head: Head, folder: str) -> Kept | None:
         """The generation that a snapshot was copied from, if it is still kept."""
@@ -666,15 +675,15 @@ class Store:
 
     def _let_go(self) -> None:
         """HEAD lets go of what the bounds, a lower config or an unpinning no longer keep."""
-        if self.head is None:
-            return
+        assert self.head is not None, "there is something to let go of"
         new = self._trimmed(self.head, self.head.in_force)
         if new != self.head:
             self.head = self._put_in_force(new, new.in_force)
 
     def _prunable(self) -> list[str]:
         """What goes, but for what HEAD on the disk still names: it may have refused to let go of it."""
-        reached = {kept.path for kept in self.head.kept} if self.head else set()
+        assert self.head is not None, "only what a HEAD does not keep goes"
+        reached = {kept.path for kept in self.head.kept}
         going = [verdict for verdict in self.verdicts() if not verdict.stays]
         return [
             *(one.path for one in going if one.kind == "generation" and one.path not in reached),

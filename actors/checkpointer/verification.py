@@ -6,6 +6,7 @@ Guarantees: whatever differs is ``Damaged``, in words; so is what cannot be read
 
 from __future__ import annotations
 
+import errno
 import posixpath
 from collections.abc import Generator, Iterable
 
@@ -36,6 +37,18 @@ def verify(disk: DiskPort, folder: str, manifest_digest: str = "") -> Manifest:
         Damaged: a difference; ``OSError`` of reading counts as one.
     """
     return durable.at_once(reading(disk, folder, manifest_digest))
+
+
+def read_back(disk: DiskPort, folder: str, manifest_digest: str) -> None:
+    """``verify`` what was just written: a difference is the disk's trouble, and nothing was committed yet.
+
+    Raises:
+        OSError: EIO, it is not what was written.
+    """
+    try:
+        verify(disk, folder, manifest_digest)
+    except Damaged as error:
+        raise OSError(errno.EIO, f"read back differently from what was written: {error}", folder) from error
 
 
 def reading(disk: DiskPort, folder: str, manifest_digest: str = "") -> Generator[int, None, Manifest]:

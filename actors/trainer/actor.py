@@ -567,10 +567,13 @@ class Trainer(Actor):
                 self._current = None
             await self._advance()
             return
+        await self._hold_for_commit(f"{failed.code}: {failed.why}")
+
+    async def _hold_for_commit(self, why: str) -> None:
         self._commit_refused = True
         self.device.interrupt()
         cursor = self._state.cursor
-        await self._wait(cursor.name if cursor else "training", f"a commit ({failed.code}: {failed.why})")
+        await self._wait(cursor.name if cursor else "training", f"a commit ({why})")
 
     @on
     async def letter_died(self, dead: MessageDeadLettered) -> None:
@@ -579,10 +582,7 @@ class Trainer(Actor):
         Asked again at once and often, a Checkpointer that crashes over every commit is found to keep failing.
         """
         if self._commits and (dead.actor, dead.message_type) == (CHECKPOINTER, CommitGeneration.__name__):
-            self._commit_refused = True
-            self.device.interrupt()
-            cursor = self._state.cursor
-            await self._wait(cursor.name if cursor else "training", "a commit (the Checkpointer crashed over it)")
+            await self._hold_for_commit("the Checkpointer crashed over it")
 
     @on
     async def damaged(self, _: GenerationDamaged) -> None:

@@ -21,8 +21,7 @@ CHAIN = (VERIFICATION, "if grown < 0 or (same_adapter and", "if False and (same_
 WRITES_THE_PAPER = '    durable.write_file(disk, f"{folder}/{paper_name(name, kind)}", _readable(paper))\n'
 FORGETS_THE_CLAIM = '    durable.remove(disk, f"{BATCHES}/{claimed.batch}")\n    return f'
 WRITES_THE_GENERATION = """durable.write_directory(self._disk, path, {**content, MANIFEST: raw})
-        try:
-            verify(self._disk, path, durable.digest_of_bytes(raw))"""
+        read_back(self._disk, path, durable.digest_of_bytes(raw))"""
 
 REMOVALS = (
     gone(
@@ -175,7 +174,7 @@ REMOVALS = (
         (
             STORE,
             WRITES_THE_GENERATION,
-            "self.late = (path, {**content, MANIFEST: raw})\n        try:\n            pass",
+            "self.late = (path, {**content, MANIFEST: raw})",
         ),
         (
             STORE,

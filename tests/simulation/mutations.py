@@ -267,8 +267,8 @@ MUTATIONS = (
             Edit(
                 f"{STORE}._write_generation",
                 "durable.write_directory(self._disk, path, {**content, MANIFEST: raw})\n"
-                "    try:\n        verify(self._disk, path, durable.digest_of_bytes(raw))",
-                "self.late = (path, {**content, MANIFEST: raw})\n    try:\n        bool(raw)",
+                "    read_back(self._disk, path, durable.digest_of_bytes(raw))",
+                "self.late = (path, {**content, MANIFEST: raw})",
             ),
             Edit(
                 f"{STORE}._put_in_force",
@@ -285,9 +285,8 @@ MUTATIONS = (
             Edit(
                 f"{STORE}._write_generation",
                 "durable.write_directory(self._disk, path, {**content, MANIFEST: raw})\n"
-                "    try:\n        verify(self._disk, path, durable.digest_of_bytes(raw))",
-                "durable.write_directory(self._disk, path, content)\n    self.late = (f'{path}/{MANIFEST}', raw)\n"
-                "    try:\n        bool(raw)",
+                "    read_back(self._disk, path, durable.digest_of_bytes(raw))",
+                "durable.write_directory(self._disk, path, content)\n    self.late = (f'{path}/{MANIFEST}', raw)",
             ),
             Edit(
                 f"{STORE}._put_in_force",
@@ -1303,7 +1302,7 @@ MUTATIONS = (
         "The damaged bytes get a new name, and HEAD vouches for them.",
         (
             Edit(f"{HEALER}._bytes_of", "if durable.digest_of_bytes(data) == entry.digest else None", "or None"),
-            Edit(f"{HEALER}._exchange", "verify(self._disk, path, digest)", "path = path"),
+            Edit(f"{HEALER}._exchange", "read_back(self._disk, path, digest)", "path = path"),
         ),
         within=40,
         days=1.0,

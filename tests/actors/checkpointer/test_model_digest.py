@@ -51,6 +51,18 @@ def test_r1_a_head_that_is_rebuilt_knows_it_from_the_generations() -> None:
     assert opened(disk).in_force().model_digest == "blake3:model"
 
 
+def test_where_head_is_lost_a_snapshot_is_pinned_with_the_model_that_it_stands_on() -> None:
+    disk = home()
+    store = opened(disk)
+    fold(store)
+    store.snapshot("2026-01-02")
+    disk.person_remove(HEAD_PATH)
+    head = opened(disk).head
+    assert head is not None
+    (pinned,) = head.snapshots
+    assert (pinned.model_path, pinned.model_digest, pinned.ledger) == (MODEL, "blake3:model", (NIGHT,))
+
+
 def test_b8_a_head_and_manifests_without_the_field_are_read_as_they_are() -> None:
     disk = home()
     fold(opened(disk), digest="")
