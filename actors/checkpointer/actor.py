@@ -198,8 +198,11 @@ class Checkpointer(Actor):
         await self._prune()
 
     async def _prune(self) -> bool:
-        """Is anything gone?"""
+        """Is anything gone? What retention spared for a damaged delta goes the next time, once that is healed."""
         pruned = await self.blocking(self._store.prune)
+        if pruned.damaged:
+            for damage in await self.blocking(lambda: self._healer.deltas(pruned.damaged)):
+                await self._tell_damage(damage)
         if pruned.deleted or pruned.stuck:
             await self.send(RetentionApplied(pruned.deleted, pruned.stuck, pruned.models_needed))
         return bool(pruned.deleted)

@@ -11,7 +11,7 @@ What has no other copy is told as what it is, and left where it lies, for whoeve
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -24,6 +24,7 @@ from actors.checkpointer.head import (
     Kept,
     Manifest,
     decode,
+    generation_path,
 )
 from actors.checkpointer.scrub import Scrub, Tally, Thing, things_of
 from actors.checkpointer.store import ADAPTER_FILES, Store
@@ -121,8 +122,12 @@ class Healer:
         """
         self._store.make_head_durable()
         head = self._store.head
+        return self.deltas(head.deltas_in_force() if head is not None else ())
+
+    def deltas(self, deltas: Iterable[Delta]) -> tuple[Damage, ...]:
+        """Verify these, healing what can be; what is damaged, healed or not."""
         found: list[Damage] = []
-        for delta in head.deltas_in_force() if head is not None else ():
+        for delta in deltas:
             try:
                 verify(self._disk, delta.path, delta.digest)
             except Damaged as error:
@@ -285,13 +290,14 @@ class Healer:
         return data if durable.digest_of_bytes(data) == entry.digest else None
 
     def _kin(self, delta: Delta) -> Sequence[tuple[str, str]]:
-        """Folders that may hold the same adapter, with the digest HEAD has of their manifest: the generation that was
-        folded, snapshots, and what was set aside."""
+        """Folders that may hold the same adapter, with the digest HEAD has of their manifest, if it has one: the
+        generation that was folded, snapshots, and what was set aside."""
         head = self._store.head
         kept: Sequence[Kept] = head.kept if head is not None else ()
         aside = self._disk.listdir(SET_ASIDE) if self._disk.stat(SET_ASIDE) is not None else []
+        folded = generation_path(delta.generation)
         return (
-            *((one.path, one.manifest) for one in kept if one.generation == delta.generation),
+            (folded, next((one.manifest for one in kept if one.path == folded), "")),
             *((path, "") for path in self._snapshots()),
             *((f"{SET_ASIDE}/{name}", "") for name in aside if not durable.is_leftover(name)),
         )

@@ -62,11 +62,15 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 class Pruned(msgspec.Struct, frozen=True):
-    """What retention deleted, and what would not go."""
+    """What retention deleted, and what would not go.
+
+    ``damaged``: deltas whose folded generation was spared, for theirs may be the last copy that can heal them.
+    """
 
     deleted: tuple[str, ...]
     stuck: tuple[str, ...]
     models_needed: tuple[str, ...] = ()
+    damaged: tuple[Delta, ...] = ()
 
 
 def library_versions() -> Mapping[str, str]:
@@ -130,7 +134,7 @@ class Store:
         removed = self._sweep_leftovers()
         set_aside = self._sweep_unreached()
         if self.head is not None:
-            self._show_current()
+            self._show_current_or_later()
         return Opened(self.head, removed, set_aside, tuple(damage))
 
     def _read_head(self, damage: list[tuple[str, str, str]]) -> Head | None:
@@ -309,7 +313,7 @@ class Store:
         self.head = self._put_in_force(
             self._trimmed(msgspec.structs.replace(head, kept=(*head.kept, kept)), kept), kept
         )
-        self._show_current()
+        self._show_current_or_later()
         return kept
 
     def commit_night(
@@ -336,7 +340,7 @@ class Store:
         nights = (*head.nights, Night(night, kept.generation, folded, model_path, now))
         head = msgspec.structs.replace(head, kept=(*head.kept, kept), nights=nights)
         self.head = self._put_in_force(self._trimmed(head, kept), kept)
-        self._show_current()
+        self._show_current_or_later()
         return kept
 
     def _write_delta(self, head: Head, source: Kept, night: str, due_date: str, now: str) -> Delta:
@@ -459,6 +463,11 @@ class Store:
         if found is None or found.kind == "link":
             durable.replace_link(self._disk, self.head.generation_path, "current_model")
 
+    def _show_current_or_later(self) -> None:
+        """What HEAD put in force is in force, shown or not; ``prune`` and the next start try again."""
+        with contextlib.suppress(OSError):
+            self._show_current()
+
     # Healing; what is damaged and what stands in for it is ``healing``'s to say.
 
     def make_head_durable(self) -> None:
@@ -541,10 +550,9 @@ class Store:
             head, wanted = self._generation_of_snapshot(head, name, now)
         else:
             self._sound_with_model(wanted)
-        if wanted.generation == head.generation:
-            return wanted
-        self.head = self._put_in_force(gone_back(head, wanted, now), wanted)
-        self._show_current()
+        if wanted.generation != head.generation:
+            self.head = self._put_in_force(gone_back(head, wanted, now), wanted)
+        self._show_current()  # whoever goes back and was refused here comes again
         return wanted
 
     def leave_models(self, lost: Collection[str]) -> Kept | None:
@@ -566,7 +574,7 @@ class Store:
                 continue  # told when somebody goes back to it
             # As a person would: so that it can be undone once the model is back.
             self.head = self._put_in_force(gone_back(head, kept, head.when), kept)
-            self._show_current()
+            self._show_current_or_later()
             return kept
         return None
 
@@ -652,11 +660,13 @@ class Store:
         """Let go of what the bounds no longer keep, HEAD first, and delete it. One that will not go is told.
 
         Before anything was committed, or HEAD was read, nothing is known of what is kept, and nothing goes.
+        A generation that was folded stays as long as the delta made of it is damaged.
         """
         if self.head is None:
             return Pruned((), ())
         deleted: list[str] = []
         stuck: list[str] = []
+        damaged: list[Delta] = []
         try:
             self._sync_head()
             self._let_go()
@@ -664,14 +674,30 @@ class Store:
         except OSError:
             if self._head_unsynced:  # the HEAD before may come back: nothing that it keeps is deleted
                 return Pruned((), tuple(self._prunable()))
+        self._show_current_or_later()
         for path in self._prunable():
+            needing = self._damaged_delta_of(path)
+            if needing is not None:
+                damaged.append(needing)
+                continue
             try:
                 durable.remove(self._disk, path)
             except OSError:
                 stuck.append(path)
             else:
                 deleted.append(path)
-        return Pruned(tuple(deleted), tuple(stuck), self.head.models_needed())
+        return Pruned(tuple(deleted), tuple(stuck), self.head.models_needed(), tuple(damaged))
+
+    def _damaged_delta_of(self, path: str) -> Delta | None:
+        """The delta that was made of this generation, if it is not sound now."""
+        assert self.head is not None, "only what a HEAD does not keep goes"
+        for delta in self.head.deltas:
+            if generation_path(delta.generation) == path:
+                try:
+                    verify(self._disk, delta.path, delta.digest)
+                except Damaged:
+                    return delta
+        return None
 
     def _let_go(self) -> None:
         """HEAD lets go of what the bounds, a lower config or an unpinning no longer keep."""

@@ -11,6 +11,7 @@ NIGHTS = "actors/consolidator/actor.py"
 WATCHER = "actors/inbox_watcher/actor.py"
 FILING = "actors/inbox_watcher/filing.py"
 REPORTER = "actors/status_reporter/actor.py"
+STORE = "actors/checkpointer/store.py"
 SUBMIT = "tools/commands/submit.py"
 FORGETS_EVENTS = "            self._events.clear()\n"
 WRITES_THE_TRACE = """\
@@ -105,6 +106,24 @@ REMOVALS = (
         "a folder gets a hidden name before it is deleted",
         (DURABLE, "if not is_leftover(posixpath.basename(path)):", "if False:"),
         tests="d4_ b3_a_generation",
+    ),
+    gone(
+        "d5",
+        "a link that is refused fails no commit",
+        (STORE, "with contextlib.suppress(OSError):\n            self._show", "if True:\n            self._show"),
+        tests="d5_a_link",
+    ),
+    gone(
+        "d5",
+        "retention shows what is in force",
+        (STORE, "        self._show_current_or_later()\n        for path", "        for path"),
+        tests="d5_a_link",
+    ),
+    gone(
+        "d5",
+        "whoever goes back again is shown it, too",
+        (STORE, "self._show_current()  # whoever", "# whoever"),
+        tests="d5_who_went_back",
     ),
     gone(
         "d5",

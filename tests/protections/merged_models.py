@@ -130,7 +130,7 @@ REMOVALS = (
     gone(
         "b9",
         "a model is made anew of deltas that are healed from their copies",
-        (HEALING, "*((one.path, one.manifest) for one in kept if one.generation == delta.generation),", ""),
+        (HEALING, '(folded, next((one.manifest for one in kept if one.path == folded), "")),', ""),
         tests="b9_with_a_damaged",
     ),
     gone(

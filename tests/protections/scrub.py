@@ -41,8 +41,20 @@ REMOVALS = (
     gone(
         "b1",
         "a delta is made anew from the generation that was folded",
-        (HEALING, "*((one.path, one.manifest) for one in kept if one.generation == delta.generation),", ""),
+        (HEALING, '(folded, next((one.manifest for one in kept if one.path == folded), "")),', ""),
         tests="from_the_generation_that b1_each_kind",
+    ),
+    gone(
+        "b1",
+        "retention takes no folded generation before its delta was read",
+        (STORE, "            if needing is not None:\n", "            if False:\n"),
+        tests="b1_the_last_copy b1_d5_the_last_copy",
+    ),
+    gone(
+        "b1",
+        "a delta whose last copy was spared is healed from it",
+        (CHECKPOINTER, "        if pruned.damaged:\n", "        if False:\n"),
+        tests="b1_the_last_copy b1_d5_the_last_copy",
     ),
     gone(
         "b1",

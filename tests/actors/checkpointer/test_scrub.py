@@ -293,6 +293,58 @@ def test_b1_without_a_copy_it_is_told_once_and_again_when_it_is_restored() -> No
     stage.play(act)
 
 
+def _retention_after_a_night(disk: SimDisk, *, keep_out: str = "") -> Stage:
+    """A commit after which nothing holds the folded generation any more; the scrub has read nothing yet."""
+    turn(disk, f"{DELTA}/adapter_model.safetensors")
+    stage = Stage(
+        NO_ROOM,
+        checkpointer(keep_generations=2, keep_nights=1, scrub_every_seconds=3600.0, retry_deletes_every_seconds=60.0),
+        disk=disk,
+    )
+
+    async def act(stage: Stage) -> None:
+        if keep_out:
+            disk.faults = lambda _number, _operation, path: IoError() if keep_out in path else None
+        for step in (4, 5):
+            ticket = stage.system.cloakroom.leave(files(step))
+            await stage.tell(CommitGeneration(ticket=ticket, state=state(step, "a0002"), why="test"))
+            await stage.hears(GenerationCommitted, step - 3)
+        await stage.rest(200.0)
+        disk.faults = None
+        await stage.rest(200.0)
+
+    stage.play(act)
+    return stage
+
+
+def two_nights() -> SimDisk:
+    """The second night lets go of the first, and of generation 3, which was folded then."""
+    disk = lived_in()
+    store = opened(disk, generations=4)
+    fold(store, 3, "20260103T030000")
+    return disk
+
+
+def test_b1_the_last_copy_of_a_delta_heals_it_before_retention_takes_it() -> None:
+    disk = two_nights()
+    stage = _retention_after_a_night(disk)
+    [told] = stage.heard(DamageFound)
+    assert (told.what, HEALED in told.instead) == (DELTA, True)
+    assert disk.read(f"{HEALED}/adapter_model.safetensors") == b"weights 0003"
+    assert disk.stat("state/generations/000003") is None, "then it goes as any other"
+
+
+def test_b1_d5_the_last_copy_of_a_delta_stays_while_the_disk_refuses_the_healing() -> None:
+    disk = two_nights()
+    stage = _retention_after_a_night(disk, keep_out="state/deltas")
+    assert [told.instead.partition(" (")[0] for told in stage.heard(DamageFound)] == [
+        "the disk refused to let it be healed",
+        f"{HEALED}, made anew from a sound copy",
+    ]
+    assert disk.read(f"{HEALED}/adapter_model.safetensors") == b"weights 0003"
+    assert disk.stat("state/generations/000003") is None
+
+
 def test_d5_a_disk_that_refuses_the_healing_is_told_and_it_is_tried_again() -> None:
     disk = lived_in()
     scrubbing, store = healer(disk)

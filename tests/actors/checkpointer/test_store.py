@@ -751,6 +751,33 @@ def test_a_persons_own_current_model_is_left_alone() -> None:
     assert weights(disk, store) == b"weights 0001"
 
 
+def _refuses_the_link(disk: SimDisk) -> None:
+    disk.faults = lambda _number, _operation, path: IoError() if "current_model" in path else None
+
+
+def test_d5_a_link_that_is_refused_fails_no_commit_and_is_shown_by_retention() -> None:
+    disk = home()
+    store = opened(disk)
+    _refuses_the_link(disk)
+    assert commit(store, 5).generation == 5, "what is in force is not told as refused"
+    store.prune()
+    assert disk.readlink("current_model") == NEWEST
+    disk.faults = None
+    store.prune()
+    assert disk.readlink("current_model") == "state/generations/000005"
+
+
+def test_d5_who_went_back_and_was_refused_the_link_has_it_with_the_next_try() -> None:
+    disk = home()
+    store = opened(disk)
+    _refuses_the_link(disk)
+    with pytest.raises(OSError, match="current_model"):
+        store.put_back("3")
+    disk.faults = None
+    assert store.put_back("3").generation == 3
+    assert disk.readlink("current_model") == BEFORE
+
+
 def test_a_commit_that_reads_back_differently_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = home()
     store = opened(disk)
