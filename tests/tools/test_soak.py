@@ -300,8 +300,10 @@ def test_a_short_soak_of_a_real_daemon_is_clean(tmp_path: Path, quota: bool) -> 
 @pytest.mark.real
 def test_a_soak_that_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
     work = tmp_path / "work"
+    # Who runs these tests in the background of a shell has SIGINT ignored, and so would have the soak.
+    hears = ("env", "--default-signal=INT")
     soak = subprocess.Popen(
-        [sys.executable, "-m", "tools.soak", "--minutes", "5", "--work", str(work)],
+        [*hears, sys.executable, "-m", "tools.soak", "--minutes", "5", "--work", str(work)],
         cwd=PROJECT,
         env=environment(),
         stdout=subprocess.DEVNULL,
