@@ -17,7 +17,8 @@ from messages import BatchAccepted, BatchOpened, BatchTrained, EngineStumbled, L
 from runtime import Actor, Child, on
 from tools.simulate import main, run_seed
 from tools.simulated_house.campaign import Campaign
-from tools.simulated_house.universe import Universe
+from tools.simulated_house.people import DAY, make_plan
+from tools.simulated_house.universe import HORIZON, Universe
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 200
@@ -91,6 +92,12 @@ def _cursor_forgotten(self: DeviceJobs, state: LearningState, accepted: BatchAcc
     if state.cursor is not None:
         state = replace(state, cursor=replace(state.cursor, step=0))
     return _open_batch(self, state, accepted)
+
+
+@pytest.mark.parametrize("days", [1.0, 7.0, 30.0])
+def test_nobody_comes_so_late_that_the_calm_is_over_before(days: float) -> None:
+    latest = max(deed.at for seed in range(100) for deed in make_plan(seed, days).deeds)
+    assert latest <= days * DAY + HORIZON / 2
 
 
 def test_a_plug_in_may_live_in_the_simulated_house() -> None:

@@ -176,7 +176,8 @@ class _Planner:
             at = chance.uniform(0.0, 0.9 * length)
             deeds = [Deed(at, "pin", kind)]
             if chance.random() < 0.5:
-                deeds.append(Deed(at + chance.uniform(60.0, 0.3 * length), "unpin"))
+                # While people still come: whoever let go days later would be waited for.
+                deeds.append(Deed(min(at + chance.uniform(60.0, 0.3 * length), 0.95 * length), "unpin"))
             self.add(*deeds)
 
 
