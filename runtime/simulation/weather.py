@@ -26,6 +26,8 @@ AIMED_ONE_IN = 3
 """In one of so many universes I/O errors come in one place more than elsewhere; so do crashes, over one message."""
 AIMED_MOST = 6
 """So many a life, for what fails without end is no weather."""
+HANGS_SECONDS = (30.0, 600.0, 7200.0)
+"""How long a device hangs that does."""
 _HALF = 0.5
 
 
@@ -240,7 +242,7 @@ class _Drawn(Channel):
             case "job_slow":
                 seconds = float(chance.choice((1, 10, 60, 300)))
             case "device_hangs":
-                seconds = float(chance.choice((30, 600, 7200)))
+                seconds = chance.choice(HANGS_SECONDS)
         self._next(point)
         return Strike(self._life, kind, point, how, seconds)
 

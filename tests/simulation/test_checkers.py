@@ -225,3 +225,13 @@ def test_a_model_that_nothing_needs_is_a_leftover(monkeypatch: pytest.MonkeyPatc
     promise, why = broken_promise(f"1.kill@{shown[0] + 2}:keep_all")
     assert promise == "no leftovers"
     assert why.startswith("consolidated_models/")
+
+
+@pytest.mark.parametrize("seed", [0, 6])
+def test_a_batch_that_takes_hours_to_open_had_its_room_before_the_disk_filled(seed: int) -> None:
+    full_now_and_then = " ".join(f"1.disk_full@{at}:0:2400" for at in range(3000, 80_000, 9000))
+    outcome = Universe(
+        seed, 1.0, faults=read(f"1.device_hangs@trainer,over,BatchAccepted#1::7200 {full_now_and_then}")
+    ).run()
+    assert outcome.faults["device_hangs"] == 1
+    assert not outcome.violation, outcome

@@ -7,6 +7,7 @@ import msgspec
 from runtime import durable
 from runtime.disk import DiskPort
 from runtime.simulation.trial import Moment, Trial, Violation
+from runtime.simulation.weather import HANGS_SECONDS
 from tools.simulated_house.checkers.evidence import Evidence
 
 RESERVE = "state/RESERVE"
@@ -80,7 +81,10 @@ class NoBatchBeginsOnALowDisk:
     def check(self, trial: Trial) -> None:
         begun, before = self._evidence.in_training, self._begun
         self._begun = begun
-        if begun in ("", before) or trial.struck_lately(IN_HAND_SECONDS, "disk_full"):
+        opening = IN_HAND_SECONDS
+        if trial.struck_lately(IN_HAND_SECONDS + max(HANGS_SECONDS), "device_hangs"):
+            opening += max(HANGS_SECONDS)  # a device that hung while it was opened, for so long at most
+        if begun in ("", before) or trial.struck_lately(opening, "disk_full"):
             return  # room was granted before the disk filled
         usable = self._space.usable(trial.disk)
         if usable < self._space.minimum:
