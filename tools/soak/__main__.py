@@ -14,13 +14,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tools.cli import EXIT_INTERRUPTED
 from tools.crash_matrix.workers import warm
 from tools.soak import audit
-from tools.soak.checks import SAMPLES_MIN, Evidence, broken
+from tools.soak.checks import SAMPLES_MIN, Evidence, broken, medians
+from tools.soak.life import Sample
 from tools.soak.script import Soak
 from tools.soak.small_disk import small_disk
 
@@ -149,10 +150,17 @@ def _table(soak: Soak, found: Evidence) -> Iterator[tuple[str, str]]:
     if len(samples) < SAMPLES_MIN:
         yield "growth", f"not judged: {len(samples)} idle moments of a warm life, of {SAMPLES_MIN} that it takes"
         return
-    first, last = samples[0], samples[-1]
-    yield "its idle moments", f"{len(samples)}, from {first.age:.0f} s to {last.age:.0f} s"
-    yield "memory first, last", f"{first.memory / 2**20:.1f}, {last.memory / 2**20:.1f} MiB"
-    yield "descriptors, threads", f"{first.descriptors}, {first.threads}; {last.descriptors}, {last.threads}"
+    yield (
+        "its idle moments",
+        f"{len(samples)}, from {samples[0].age:.0f} s to {samples[-1].age:.0f} s; medians of thirds:",
+    )
+    yield "  memory, MiB", _row(samples, lambda sample: sample.memory / 2**20, "{:.1f}")
+    yield "  descriptors", _row(samples, lambda sample: sample.descriptors, "{:g}")
+    yield "  threads", _row(samples, lambda sample: sample.threads, "{:g}")
+
+
+def _row(samples: Sequence[Sample], of: Callable[[Sample], float], form: str) -> str:
+    return ", ".join(form.format(each) for each in medians(samples, of))
 
 
 def _clock(seconds: float) -> str:

@@ -137,7 +137,7 @@ def nothing_is_left_over(found: Evidence) -> str:
 
 
 def memory_does_not_grow(found: Evidence) -> str:
-    first, last = _medians(found.longest, lambda sample: sample.memory)
+    first, _, last = medians(found.longest, lambda sample: sample.memory)
     bound = first * (1 + MEMORY_SHARE) + MEMORY_BYTES
     if last <= bound:
         return ""
@@ -145,12 +145,12 @@ def memory_does_not_grow(found: Evidence) -> str:
 
 
 def descriptors_do_not_grow(found: Evidence) -> str:
-    first, last = _medians(found.longest, lambda sample: sample.descriptors)
+    first, _, last = medians(found.longest, lambda sample: sample.descriptors)
     return "" if last <= first + DESCRIPTORS_MORE else f"{first:g} open descriptors became {last:g}"
 
 
 def threads_do_not_grow(found: Evidence) -> str:
-    first, last = _medians(found.longest, lambda sample: sample.threads)
+    first, _, last = medians(found.longest, lambda sample: sample.threads)
     return "" if last <= first + THREADS_MORE else f"{first:g} threads became {last:g}"
 
 
@@ -162,12 +162,16 @@ def it_ends_only_when_asked(found: Evidence) -> str:
     return _some(found.unasked, "; ")
 
 
-def _medians(samples: Sequence[Sample], of: Callable[[Sample], float]) -> tuple[float, float]:
-    """Of the first and the last third; twice 0 if there are too few to say anything."""
+def medians(samples: Sequence[Sample], of: Callable[[Sample], float]) -> list[float]:
+    """Of each third; zeros if there are too few to say anything.
+
+    Two single samples would prove nothing: what the allocator keeps for later comes and goes by a twentieth of all.
+    """
     if len(samples) < SAMPLES_MIN:
-        return 0.0, 0.0
-    third = len(samples) // THIRDS
-    return statistics.median(map(of, samples[:third])), statistics.median(map(of, samples[-third:]))
+        return [0.0] * THIRDS
+    size = len(samples) // THIRDS
+    parts = samples[:size], samples[size:-size], samples[-size:]
+    return [statistics.median(map(of, part)) for part in parts]
 
 
 def _some(told: Sequence[str], between: str = ", ") -> str:
