@@ -81,10 +81,12 @@ class NoBatchBeginsOnALowDisk:
     def check(self, trial: Trial) -> None:
         begun, before = self._evidence.in_training, self._begun
         self._begun = begun
+        if begun in ("", before):
+            return
         opening = IN_HAND_SECONDS
         if trial.struck_lately(IN_HAND_SECONDS + max(HANGS_SECONDS), "device_hangs"):
             opening += max(HANGS_SECONDS)  # a device that hung while it was opened, for so long at most
-        if begun in ("", before) or trial.struck_lately(opening, "disk_full"):
+        if trial.struck_lately(opening, "disk_full"):
             return  # room was granted before the disk filled
         usable = self._space.usable(trial.disk)
         if usable < self._space.minimum:
