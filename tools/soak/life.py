@@ -20,9 +20,9 @@ from runtime.trace import Trace
 
 KILLED = -signal.SIGKILL
 LOOK_S = 0.02
-WARM_HANDLED = Trace().most // 3
-"""After so many messages the ring of the trace is full: each is an entry when it is sent, begun and done, and there are
-those of jobs."""
+WARM_HANDLED = Trace().most
+"""After a third of so many messages the ring of the trace is full: each is an entry when it is sent, begun and done.
+The allocator takes longer, until what it has kept for later suits what is asked of it."""
 
 
 class Sample(NamedTuple):
