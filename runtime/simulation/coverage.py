@@ -10,7 +10,7 @@ import msgspec
 from messages import Message
 from runtime.actor import Tick
 
-_HIDDEN = re.compile(r"\.[0-9a-f]{16}\.(tmp|part|deleting)")
+_HIDDEN = re.compile(r"\.[0-9a-f]{16}\.(tmp|part|deleting|whole)")
 _DIGITS = re.compile(r"\d+")
 
 

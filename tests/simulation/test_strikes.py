@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from runtime import durable
+from runtime.simulation.coverage import plain
 from runtime.simulation.faults import IoError, NoSpace, PowerCut, ShortWrite
 from runtime.simulation.shrinking import shrink
 from runtime.simulation.strikes import Strike, read, written
@@ -150,3 +152,9 @@ def test_shrinking_ends_when_time_is_up_with_what_still_fails() -> None:
 
 def test_what_fails_with_nothing_shrinks_to_nothing() -> None:
     assert shrink([1, 2, 3], lambda _: True, lambda: True) == []
+
+
+@pytest.mark.parametrize("suffix", ["tmp", "part", "deleting", "whole"])
+def test_a_place_is_called_the_same_whatever_day_it_is(suffix: str) -> None:
+    names = {plain(durable.hidden(f"consolidated_models/{day}T030000", suffix)) for day in range(20260101, 20260131)}
+    assert names == {f"consolidated_models/.*.{suffix}"}

@@ -22,7 +22,7 @@ OPERATIONS = ("create", "write", "fsync", "rename", "unlink", "mkdir", "rmdir", 
 
 NIGHT = re.compile(r"\b\d{8}T\d{6}\b")
 DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
-HIDDEN = re.compile(r"^\.([0-9a-f]{16})\.(tmp|part|deleting)$")
+HIDDEN = re.compile(r"^\.([0-9a-f]{16})\.(tmp|part|deleting|whole)$")
 
 
 class Point(NamedTuple):
