@@ -19,6 +19,7 @@ import contextlib
 import errno
 import hashlib
 import posixpath
+import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import TypeVar
 
@@ -39,6 +40,10 @@ def hidden(path: str, suffix: str) -> str:
     """A temporary name beside ``path``. Hashed, because a name of 255 bytes leaves no room for a suffix."""
     digest = hashlib.blake2b(posixpath.basename(path).encode("utf-8", "surrogateescape"), digest_size=8)
     return posixpath.join(posixpath.dirname(path), f".{digest.hexdigest()}.{suffix}")
+
+
+HIDDEN = re.compile(r"\.([0-9a-f]{16})\.(tmp|part|deleting|whole)")
+"""Such a name: the hash and the suffix."""
 
 
 def is_leftover(name: str) -> bool:

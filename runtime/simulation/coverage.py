@@ -8,15 +8,15 @@ from functools import lru_cache
 import msgspec
 
 from messages import Message
+from runtime import durable
 from runtime.actor import Tick
 
-_HIDDEN = re.compile(r"\.[0-9a-f]{16}\.(tmp|part|deleting|whole)")
 _DIGITS = re.compile(r"\d+")
 
 
 def plain(path: str) -> str:
     """A path without what differs from one universe to the next: numbers, dates, and hashes in hidden names."""
-    return _DIGITS.sub("N", _HIDDEN.sub(r".*.\1", path))
+    return _DIGITS.sub("N", durable.HIDDEN.sub(r".*.\2", path))
 
 
 class CrashPoints(msgspec.Struct):

@@ -22,7 +22,6 @@ OPERATIONS = ("create", "write", "fsync", "rename", "unlink", "mkdir", "rmdir", 
 
 NIGHT = re.compile(r"\b\d{8}T\d{6}\b")
 DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
-HIDDEN = re.compile(r"^\.([0-9a-f]{16})\.(tmp|part|deleting|whole)$")
 
 
 class Point(NamedTuple):
@@ -68,7 +67,7 @@ class Places:
         return "/".join(self._word(folder, name) for folder, name in _steps(path))
 
     def _word(self, folder: str, name: str) -> str:
-        hidden = HIDDEN.match(name)
+        hidden = durable.HIDDEN.fullmatch(name)
         if hidden is not None:
             unknown = "DATE" if folder == "snapshots" else "NIGHT"
             return f".{self._known.get(hidden[1], unknown)}.{hidden[2]}"
