@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runtime.actor import Actor, HandlerError, NoSettings, Tick, daily, every, on
-    from runtime.errors import OperatorError
-    from runtime.mailbox import MailboxSpec
-    from runtime.system import ActorSystem, AskFailed, AskTimeout, GaveUp, WaitCycle
+    from runtime.errors import AskFailed, AskTimeout, OperatorError, WaitCycle
+    from runtime.system import ActorSystem, GaveUp
     from runtime.topology import TopologyError
-    from runtime.tree import Backoff, Branch, Child, DeadLetter, Retry
+    from runtime.tree import Backoff, Branch, Child, DeadLetter, MailboxSpec, Retry
 
 __all__ = [
     "Actor",
@@ -42,11 +41,10 @@ __all__ = [
 
 _MODULE_OF = {
     "runtime.actor": ("Actor", "HandlerError", "NoSettings", "Tick", "daily", "every", "on"),
-    "runtime.errors": ("OperatorError",),
-    "runtime.mailbox": ("MailboxSpec",),
-    "runtime.system": ("ActorSystem", "AskFailed", "AskTimeout", "GaveUp", "WaitCycle"),
+    "runtime.errors": ("AskFailed", "AskTimeout", "OperatorError", "WaitCycle"),
+    "runtime.system": ("ActorSystem", "GaveUp"),
     "runtime.topology": ("TopologyError",),
-    "runtime.tree": ("Backoff", "Branch", "Child", "DeadLetter", "Retry"),
+    "runtime.tree": ("Backoff", "Branch", "Child", "DeadLetter", "MailboxSpec", "Retry"),
 }
 
 

@@ -7,15 +7,18 @@ and routes lead to the cell, so a message sent across a restart reaches the inst
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import functools
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
 from messages import Message, Question
 from runtime.actor import Actor, HandlerError, Tick, handlers_of, timers_of
-from runtime.mailbox import Envelope, Mailbox
+from runtime.hot.desk import IDLE, Desk
+from runtime.hot.envelope import Envelope, Turn
+from runtime.hot.mailbox import Mailbox
+from runtime.hot.serving import Sender
 from runtime.timers import Timers
 from runtime.trace import Kind, kept, raised
 from runtime.tree import Child
@@ -64,50 +67,20 @@ class ActorDescription(msgspec.Struct, frozen=True):
     waiting_on: str
 
 
-class Wait(msgspec.Struct, frozen=True, eq=False):
-    """One edge of the wait-for graph: its owner ``words`` ``kind`` … ``on``, perhaps for a ``reply``.
-
-    ``kind`` names the message. ``deadline`` is in monotonic seconds, ``timeout`` what the asker had said.
-    """
-
-    words: str
-    kind: str
-    on: Cell
-    reply: asyncio.Future[Any] | None = None
-    deadline: float = 0.0
-    timeout: float = 0.0
-
-    def __str__(self) -> str:
-        return self.words.format(self.kind, self.on.name)
-
-
-class Receiver(NamedTuple):
-    """What the quick way of sending needs to know of one who hears a type."""
-
-    mailbox: Mailbox
-    work: deque[Envelope]
-    name: str
-    cell: Cell
-
-
 class Cell:
     """See the module. Everything an ``Actor`` method does ends here."""
 
     __slots__ = (
         "_device",
         "_timers",
-        "begun_at",
-        "busy_from",
-        "busy_seconds",
         "child",
         "dead_letters",
+        "desk",
         "dropped",
         "first_started_at",
-        "handled",
         "handlers",
         "incarnation",
         "instance",
-        "last_message",
         "mailbox",
         "name",
         "restarts",
@@ -115,7 +88,6 @@ class Cell:
         "system",
         "task",
         "timers",
-        "waits",
         "watchers",
     )
 
@@ -124,6 +96,7 @@ class Cell:
         self.child = child
         self.name = child.name
         self.mailbox = Mailbox(child.mailbox, direct=system.delivery is None)
+        self.desk = Desk(child.name, self.mailbox)
         self.handlers = handlers_of(child.actor)
         self.timers = timers_of(child.actor)
         for field in (timer.every if timer.daily is None else timer.daily for timer in self.timers):
@@ -134,16 +107,10 @@ class Cell:
         self.task: asyncio.Task[None] | None = None
         self.incarnation = 0
         self.restarts = 0
-        self.handled = 0
         self.dead_letters = 0
         self.dropped = 0
-        self.busy_seconds = 0.0
-        self.busy_from: float | None = None
         self.first_started_at: float | None = None
-        self.begun_at: float | None = None
-        self.last_message = ""
         # What most actors never need is made when it is needed first: there may be tens of thousands of them.
-        self.waits: tuple[Wait, ...] = ()
         self.watchers: dict[str, int] | None = None
         self._device: Device | None = None
         self._timers = Timers(self) if self.timers else None
@@ -177,11 +144,8 @@ class Cell:
         if self.state != "stopping":
             self.state = "backing_off"
         self.instance = None
-        self.begun_at = None
-        self.waits = ()
-        if self.busy_from is not None:
-            self.busy_seconds += self.system.now() - self.busy_from
-            self.busy_from = None
+        self.desk.rest(self.system.now())
+        self.desk.waits = ()
         self.record("stopped", 0, 0, self.name, self.name, self.child.actor.__name__, attempt=self.incarnation)
 
     def abandon(self) -> None:
@@ -202,88 +166,60 @@ class Cell:
         """Run the handler for one leased message, whatever it is, and answer if it was asked."""
         instance = self.instance
         assert instance is not None, "a cell without an instance leases nothing"
-        system, message = self.system, envelope.message
-        self.last_message = type(message).__name__
-        self.begun_at = began = system.now()
+        system, desk, message = self.system, self.desk, envelope.message
+        desk.last_message = type(message).__name__
+        desk.begun_at = began = system.now()
         if envelope.attempt:
             self.record_of("begun", envelope, attempt=envelope.attempt)
         else:
-            system.note((began, None, envelope))
-        answer = None
+            system.trace.ring.entries.append(Turn(began, None, envelope))
         try:
             if system.probe is not None:
                 system.probe(self.name, envelope, "before")
             match message:
                 case Tick(timer=timer, day=None):
-                    await getattr(instance, timer)()
+                    handling = getattr(instance, timer)()
                 case Tick(timer=timer, day=day):
-                    await getattr(instance, timer)(day)
+                    handling = getattr(instance, timer)(day)
                 case DeviceRaised(why=why):
                     raise DeviceJobError(why)
                 case _:
                     handler = self.handlers.get(type(message))
                     if handler is None:
                         raise HandlerError(f"{self.name} has no handler for {type(message).__name__}")
-                    answer = await getattr(instance, handler.method)(message)
+                    handling = getattr(instance, handler.method)(message)
+            desk.handling = handling
+            answer = await handling
             if system.probe is not None:
                 system.probe(self.name, envelope, "after")
         finally:
-            self.begun_at = None
-        self.handled += 1
+            desk.begun_at, desk.handling = IDLE, None
+        desk.handled += 1
         ended = system.now()
-        system.note((ended, envelope, None))
+        system.trace.ring.entries.append(Turn(ended, envelope, None))
         if envelope.asks:
-            system.answer(ended, envelope, answer)
+            system.board.answer(ended, envelope, answer)
 
     # What an actor may do.
 
     @property
     def current_id(self) -> int:
         """The id of the delivery in hand: the cause of whatever is sent now."""
-        in_hand = self.mailbox.in_hand
-        return 0 if in_hand is None else in_hand.id
+        return self.desk.current_id
 
     def send(self, message: Message) -> Awaitable[None]:
         if self.instance is not None and type(self.instance).send is Actor.send:
             # From the second message on the instance has a sender of its own, with what this one looks up bound to it.
-            self.instance.send = self._sender()  # type: ignore[assignment,method-assign]
+            self.instance.send = Sender(self.system.board, self.desk).send  # type: ignore[method-assign]
         return self.system.deliver(self.name, self.current_id, message)
-
-    def _sender(self) -> Callable[[Message], Awaitable[None]]:
-        """``send`` at its quickest, for messages of the plain kind; the others are left to ``system.deliver``."""
-        system, mailbox, name = self.system, self.mailbox, self.name
-        receivers_of = system.plain_routes.get
-        ids, now, note, sent = system.ids, system.now, system.note, system.sent
-
-        def send(message: Message) -> Awaitable[None]:
-            receivers = receivers_of(type(message))
-            in_hand = mailbox.in_hand
-            cause = 0 if in_hand is None else in_hand.id
-            if receivers is None:
-                return system.deliver(name, cause, message)
-            at = now()
-            for to, work, recipient, cell in receivers:
-                depth = len(work)
-                if depth >= to.bound:
-                    cells = [receiver.cell for receiver in receivers]
-                    return system.deliver_to(cells[cells.index(cell) :], name, cause, message)
-                envelope = Envelope(next(ids), cause, name, recipient, message, at, depth)
-                note(envelope)
-                work.append(envelope)
-                waiter = to.waiter
-                if waiter is not None:
-                    to.waiter = None
-                    if not waiter.done():
-                        waiter.set_result(None)
-            return sent
-
-        return send
 
     def post(self, message: Message) -> None:
         self._put_own(message, self.current_id)
 
     def ask(self, question: Question[R], timeout: float) -> Coroutine[Any, Any, R]:
-        return self.system.ask_from(self, question, timeout)
+        if self.instance is not None and type(self.instance).ask is Actor.ask:
+            self.instance.ask = functools.partial(self.system.board.ask, self.desk)  # type: ignore[method-assign]
+        return self.system.board.ask(self.desk, question, timeout=timeout)
 
     def watch(self, name: str) -> None:
         self.system.watch(self, name)
@@ -375,14 +311,15 @@ class Cell:
     @property
     def waiting_on(self) -> str:
         """Whom the handler in hand waits for; ``""`` if for nobody."""
-        return self.waits[-1].on.name if self.waits else ""
+        waits = self.desk.waits
+        return waits[-1].on.name if waits else ""
 
     def describe(self) -> ActorDescription:
-        now = self.system.now()
+        now, desk = self.system.now(), self.desk
         alive = now - self.first_started_at if self.first_started_at is not None else 0.0
         oldest = self.mailbox.oldest_sent_at
         in_hand = self.mailbox.in_hand
-        busy = self.busy_seconds + (now - self.busy_from if self.busy_from is not None else 0.0)
+        busy = desk.busy_seconds + (now - desk.busy_from if desk.busy_from != IDLE else 0.0)
         return ActorDescription(
             name=self.name,
             state=self.state,
@@ -390,14 +327,14 @@ class Cell:
             restarts=self.restarts,
             depth=self.mailbox.depth,
             capacity=self.mailbox.spec.capacity,
-            handled=self.handled,
+            handled=desk.handled,
             dead_letters=self.dead_letters,
             dropped=self.dropped,
             busy_share=round(busy / alive, 4) if alive > 0 else 0.0,
             oldest_waiting_s=round(now - oldest, 3) if oldest is not None else 0.0,
             in_hand=type(in_hand.message).__name__ if in_hand is not None else "",
-            in_hand_s=round(now - self.begun_at, 3) if self.begun_at is not None else 0.0,
-            last_message=type(in_hand.message).__name__ if in_hand is not None else self.last_message,
+            in_hand_s=round(now - desk.begun_at, 3) if desk.begun_at != IDLE else 0.0,
+            last_message=type(in_hand.message).__name__ if in_hand is not None else desk.last_message,
             waiting_on=self.waiting_on,
         )
 

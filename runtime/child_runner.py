@@ -1,4 +1,4 @@
-"""One child: the incarnations of an actor in its place, one after the other, and the loop in which it handles messages.
+"""One child: the incarnations of an actor in its place, one after the other.
 
 This is the one place where a crash is caught; what comes next its branch decides (``runtime.supervisor``). A crash ends
 the incarnation, never mends it: the fresh instance starts from what is on disk and from the mailbox, which the cell
@@ -14,21 +14,18 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import anyio.lowlevel
-
 from messages import ActorCrashed, ActorGaveUp, ActorStarted
 from messages.supervision import Ending
 from runtime.actor import Actor, functions_of
 from runtime.cell import Cell, Stop
 from runtime.errors import OperatorError
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope
+from runtime.hot.serving import serve
 from runtime.tree import Child, Retry
 
 if TYPE_CHECKING:
     from runtime.system import ActorSystem
 
-BURST = 256
-"""Messages a cell handles before it lets others run, should no handler ever suspend."""
 INSIST_EVERY_SECONDS = 1.0
 """How often an actor that outlived its time to stop is cancelled again."""
 
@@ -250,67 +247,12 @@ class ChildRunner:
         except TimeoutError as late:
             raise StopTimeoutError(f"{self.name}: on_stop did not return within {limit:g} s") from late
 
-    async def _serve(self) -> None:  # noqa: C901 - one loop, for a call in it would cost as much as all the rest
-        """Lease message after message until told to stop.
-
-        The inner loop is the runtime's hottest: what any incarnation may handle is handled right here. All else, and
-        everything while someone probes, is left to ``Cell.handle``.
-        """
+    async def _serve(self) -> None:
+        """Handle message after message until told to stop; while someone probes, all of them with ``Cell.handle``."""
         cell, system = self.cell, self.system
-        mailbox, trace = cell.mailbox, system.trace
-        control, work = mailbox.control, mailbox.work
-        note, now, loop = system.note, system.now, asyncio.get_running_loop()
-        instance = cell.instance
-        assert instance is not None, "only an incarnation that is up serves"
-        handlers = {} if system.probe is not None else functions_of(type(instance))
-        while True:
-            if not control and not work:
-                mailbox.waiter = waiter = loop.create_future()
-                await waiter
-            done: Envelope | None = None
-            cell.busy_from = now()
-            for _ in range(BURST):
-                if control:
-                    envelope = control.pop(0)
-                elif work:
-                    envelope = work.popleft()
-                    if mailbox.rooms is not None:
-                        mailbox.give_room()
-                else:
-                    break
-                mailbox.in_hand = envelope
-                handler = handlers.get(type(envelope.message))
-                if handler is None or envelope.incarnation:
-                    if done is not None:
-                        note((now(), done, None))
-                        done = None
-                    if await self._handle_other(envelope):
-                        return
-                    continue
-                cell.begun_at = at = now()
-                note((at, done, envelope))
-                if done is not None:
-                    trace.doubles += 1
-                    done = None
-                answer = await handler(instance, envelope.message)
-                cell.handled += 1
-                done = envelope
-                if envelope.asks:
-                    at = now()
-                    note((at, done, None))
-                    done = None
-                    system.answer(at, envelope, answer)
-            mailbox.in_hand = cell.begun_at = None
-            at = now()
-            cell.busy_seconds += at - cell.busy_from
-            cell.busy_from = None
-            if done is not None:
-                note((at, done, None))
-                cell.last_message = type(done.message).__name__
-            if len(trace.entries) > trace.most:
-                trace.trim()
-            if control or work:
-                await anyio.lowlevel.checkpoint()  # let others run, should no handler ever suspend
+        assert cell.instance is not None, "only an incarnation that is up serves"
+        handlers = {} if system.probe is not None else functions_of(type(cell.instance))
+        await serve(cell.desk, system.board, cell.instance, handlers, self._handle_other)
 
     async def _handle_other(self, envelope: Envelope) -> bool:
         """Deal with what is not plain; ``True`` if it was the order to stop, and what was to be drained is drained."""

@@ -38,7 +38,7 @@ from runtime.cell import ActorDescription
 from runtime.clock import Clock
 from runtime.control_socket import SOCKET, VERSION
 from runtime.disk import Disk
-from runtime.system import AskFailed
+from runtime.errors import AskFailed
 from runtime.trace import Record, Trace
 
 CLIENTS_MAX = 16

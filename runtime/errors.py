@@ -1,4 +1,4 @@
-"""An operator's mistake: one line, a hint and an exit code, never a traceback."""
+"""What a person must mend (one line, a hint and an exit code, never a traceback), and what an ask may raise."""
 
 from __future__ import annotations
 
@@ -33,3 +33,15 @@ class OperatorError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.what}" + (f"\n  {self.hint}" if self.hint else "")
+
+
+class AskFailed(Exception):
+    """The asked actor crashed over the question, or is stopped."""
+
+
+class AskTimeout(AskFailed):
+    """No answer came in time."""
+
+
+class WaitCycle(RuntimeError):
+    """Two or more actors would wait for each other for ever; the text names them in order."""

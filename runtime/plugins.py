@@ -20,12 +20,11 @@ from typing import Any
 from messages import DiskMeasured, InboxSurveyed, TrainingProgress
 from runtime.actor import Actor, HandlerError, handlers_of, settings_type, timers_of
 from runtime.errors import EXIT_CONFIG, OperatorError
-from runtime.mailbox import MailboxSpec
 from runtime.plugin_files import LOAD_ERRORS, actor_in_file, is_file_spec, not_loaded
 from runtime.plugin_manners import PREFIX, with_manners
 from runtime.settings import check_plugin
 from runtime.topology import TopologyError, check_topology
-from runtime.tree import Branch, Child, DeadLetter, children_of
+from runtime.tree import Branch, Child, DeadLetter, MailboxSpec, children_of
 
 ENTRY_POINTS = "nightfold.actors"
 NOT_INSTALLED = "install the package into the environment that runs nightfold, and check the spelling"

@@ -1,21 +1,19 @@
-"""Where something stands still, as text: a task that awaits, or a thread that works."""
+"""Where something stands still, as text: a coroutine that awaits, or a thread that works."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import traceback
 from types import FrameType
 from typing import Any
 
 
-def where_it_waits(task: asyncio.Task[Any]) -> str:
-    """The awaits of a suspended task, outermost first, one line for each.
+def where_it_waits(awaited: Any) -> str:
+    """The awaits of a suspended coroutine, outermost first, one line for each.
 
-    Not ``Task.print_stack``: of a suspended task that shows the outermost coroutine alone, which is the runtime's.
+    Not ``Task.print_stack``: of a suspended task that shows the outermost coroutine alone.
     """
     lines: list[str] = []
-    awaited: Any = task.get_coro()
     while awaited is not None:
         frame: FrameType | None = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:

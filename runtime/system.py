@@ -12,27 +12,28 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
-import math
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Any, Literal, NoReturn, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
 from messages import ActorEnded, ActorStuck, Message, MessageDeadLettered, MessagesDropped, Question
 from messages.supervision import Ending
 from runtime.actor import Handler, HandlerError
-from runtime.cell import ActorDescription, Cell, Receiver, Stop, Wait
+from runtime.cell import ActorDescription, Cell, Stop
 from runtime.cloakroom import Cloakroom
 from runtime.clock import Clock
 from runtime.disk import DiskPort
-from runtime.mailbox import Envelope
+from runtime.errors import AskFailed
+from runtime.hot.desk import IDLE, Wait
+from runtime.hot.envelope import Envelope
+from runtime.hot.switchboard import Answerer, Switchboard, fail
 from runtime.stacks import where_it_waits
 from runtime.supervisor import BranchRunner
 from runtime.supervisor import GaveUp as GaveUp
 from runtime.topology import check_topology
-from runtime.trace import Entry, Record, Trace, raised
+from runtime.trace import Trace, raised
 from runtime.tree import Branch
 from runtime.worker import Device, Workers
 
@@ -46,18 +47,6 @@ STUCK_LOOK_SECONDS = 60.0
 WALL_NOTED_EVERY_SECONDS = 600.0
 """How often the trace is told the wall time although nothing set it: so that each of its files knows it."""
 WALL_DRIFT_SECONDS = 0.5
-
-
-class AskFailed(Exception):
-    """The asked actor crashed over the question, or is stopped."""
-
-
-class AskTimeout(AskFailed):
-    """No answer came in time."""
-
-
-class WaitCycle(RuntimeError):
-    """Two or more actors would wait for each other for ever; the text names them in order."""
 
 
 class Delivery(Protocol):
@@ -122,11 +111,8 @@ class ActorSystem:
         self.dead_letters: list[DeadLetterNote] = []
         self.stop_reason = ""
         self.delivery = delivery
-        # What each message needs is looked up once: the hot paths are in ``Cell.send`` and ``ChildRunner``.
         self.now = clock.monotonic
-        self.ids = itertools.count(1)
-        self.note: Callable[[Entry], None] = self.trace.entries.append
-        self.sent: asyncio.Future[None]  # done for ever: what an awaited send gives that did not have to wait
+        self.board = Switchboard(self, self.trace.ring, self.now)
         self._seed = seed
         self._stuck_after = stuck_after_seconds
         self._root = BranchRunner(self, tree, None)
@@ -135,18 +121,14 @@ class ActorSystem:
         for cell in self.cells.values():
             for message_type, handler in cell.handlers.items():
                 self._routes.setdefault(message_type, []).append((cell, handler))
-        self.plain_routes: dict[type[Message], tuple[Receiver, ...]] = {
-            kind: tuple(Receiver(cell.mailbox, cell.mailbox.work, cell.name, cell) for cell, _ in routes)
-            for kind, routes in self._routes.items()
-            if not any(handler.control or issubclass(kind, cell.mailbox.spec.latest) for cell, handler in routes)
-        }
+        for kind, routes in self._routes.items():
+            plain = not any(handler.control or issubclass(kind, cell.mailbox.spec.latest) for cell, handler in routes)
+            if plain:
+                self.board.receivers[kind] = tuple(cell.desk for cell, _ in routes)
+            if len(routes) == 1:
+                cell, handler = routes[0]
+                self.board.answerers[kind] = Answerer(cell.desk, control=handler.control, plain=plain)
         check_topology(tree, strict=strict)
-        self._asked: dict[int, Wait] = {}
-        self._expiry: asyncio.TimerHandle | None = None
-        self._looks_for_late_at = math.inf
-        self._answerers: dict[type[Message], tuple[Cell, bool]] = {
-            kind: (routes[0][0], routes[0][1].control) for kind, routes in self._routes.items() if len(routes) == 1
-        }
         self._storms: dict[tuple[str, str], tuple[int, float, int]] = {}
         self._stuck_told: dict[tuple[str, str], float] = {}
         self._look_handle: asyncio.TimerHandle | None = None
@@ -164,8 +146,7 @@ class ActorSystem:
             OperatorError: an actor met something that only a person can mend.
             GaveUp: a failure escalated past the root.
         """
-        self.sent = asyncio.get_running_loop().create_future()
-        self.sent.set_result(None)
+        self.board.open(asyncio.get_running_loop())
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self._note_wall()
@@ -176,9 +157,9 @@ class ActorSystem:
                 self._tell_held(at_least_seconds=0.0)
                 await self._root.stop()
             finally:
-                for handle in (self._look_handle, self._expiry):
-                    if handle is not None:
-                        handle.cancel()
+                self.board.close()
+                if self._look_handle is not None:
+                    self._look_handle.cancel()
                 for cell in self.cells.values():
                     cell.abandon()
         if self._failure is not None:
@@ -213,11 +194,12 @@ class ActorSystem:
 
     async def deliver(self, sender: str, cause: int, message: Message) -> None:
         """Hand ``message`` to every actor that handles its type, waiting where a mailbox is full."""
-        await self.deliver_to([cell for cell, _ in self._routes.get(type(message), ())], sender, cause, message)
+        await self.deliver_to([cell.name for cell, _ in self._routes.get(type(message), ())], sender, cause, message)
 
-    async def deliver_to(self, cells: Sequence[Cell], sender: str, cause: int, message: Message) -> None:
+    async def deliver_to(self, names: Sequence[str], sender: str, cause: int, message: Message) -> None:
         """Hand ``message`` to these, in order."""
-        for cell in cells:
+        for name in names:
+            cell = self.cells[name]
             handler = cell.handlers[type(message)]
             if self._refuses(cell, handler, message):
                 if cell.mailbox.spec.overflow == "dead_letter":
@@ -265,20 +247,21 @@ class ActorSystem:
 
         Returns its id.
         """
-        number = next(self.ids)
+        board = self.board
+        number = board.ring.next_id()
         if cell.state in ("stopped", "disabled"):
             cell.record("dropped", number, cause, sender, cell.name, type(message).__name__, body=message)
             if asked is not None:
-                _fail(asked, AskFailed(f"{cell.name} is {cell.state}"))
+                fail(asked, AskFailed(f"{cell.name} is {cell.state}"))
             return number
         if asked is not None:
-            self._asked[number] = asked
+            board.asked[number] = asked
         mailbox = cell.mailbox
         envelope = Envelope(
             number, cause, sender, cell.name, message, self.now(), len(mailbox.work),
             control=control, incarnation=incarnation, asks=asked is not None,
         )  # fmt: skip
-        self.note(envelope)
+        board.ring.entries.append(envelope)
         if self.delivery is None:
             mailbox.put(envelope)
         else:
@@ -289,103 +272,38 @@ class ActorSystem:
 
     async def ask(self, question: Question[R], *, timeout: float) -> R:
         """Ask from outside the tree."""
-        return await self.ask_from(None, question, timeout)
+        answer: R = await self.board.ask(None, question, timeout=timeout)
+        return answer
 
     async def send(self, message: Message) -> None:
         """Send from outside the tree."""
         await self.deliver("outside", 0, message)
 
-    async def ask_from(self, asker: Cell | None, question: Question[R], timeout: float) -> R:
-        """Ask on behalf of ``asker``, or of someone outside the tree."""
-        kind = type(question)
-        number = 0
-        wait: Wait | None = None
-        try:
-            answerer = self._answerers.get(kind) or self._no_answerer(kind)
-            cell, control = answerer
-            reply: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-            deadline = self.now() + timeout
-            wait = Wait("asks {} of {}", kind.__name__, cell, reply, deadline, timeout)
-            name, cause = "outside", 0
-            if asker is not None:
-                name, cause = asker.name, asker.current_id
-                self._begin_wait(asker, wait)
-            number = self.put(cell, name, cause, question, control=control, asked=wait)
-            if deadline < self._looks_for_late_at:
-                self._expire_at(deadline)
-            return await reply
-        except Exception as error:
-            if asker is not None:
-                asker.record("failed", 0, asker.current_id, asker.name, asker.name, kind.__name__, body=raised(error))
-            raise
-        finally:
-            self._asked.pop(number, None)
-            if asker is not None and wait is not None:
-                _end_wait(asker, wait)
+    # What the switchboard leaves to the system.
 
-    def _no_answerer(self, kind: type[Message]) -> NoReturn:
+    def put_question(self, to: str, sender: str, cause: int, question: Message, control: bool, asked: Wait) -> int:
+        """Put what is asked of ``to``; returns the delivery's id."""
+        return self.put(self.cells[to], sender, cause, question, control=control, asked=asked)
+
+    def why_unanswered(self, kind: type[Message]) -> str:
+        """Why nobody can be asked this."""
         names = ", ".join(cell.name for cell, _ in self._routes.get(kind, ())) or "nobody"
-        raise AskFailed(f"{kind.__name__} is answered by {names}; an ask needs exactly one")
+        return f"{kind.__name__} is answered by {names}; an ask needs exactly one"
 
-    def answer(self, at: float, envelope: Envelope, answer: Any) -> None:
-        """Hand the answer to whoever still waits for it; late ones go nowhere."""
-        wait = self._asked.get(envelope.id)
-        if wait is not None and wait.reply is not None and not wait.reply.done():
-            kind, number = type(answer).__name__, envelope.id
-            edge = Record(0, at, "replied", number, number, envelope.recipient, envelope.sender, kind, 0, 0, answer)
-            self.note(edge)
-            wait.reply.set_result(answer)
-
-    def _expire_at(self, deadline: float) -> None:
-        """One timer serves all asks, for nearly all are answered long before: it looks when the first may be late."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-        self._looks_for_late_at = deadline
-        self._expiry = asyncio.get_running_loop().call_at(deadline, self._expire)
-
-    def _expire(self) -> None:
-        self._expiry, self._looks_for_late_at = None, math.inf
-        now = self.now()
-        for wait in list(self._asked.values()):
-            # The loop may call a little early, by the resolution of its clock.
-            if wait.deadline <= now + 0.001:
-                late = f"{wait.on.name} did not answer {wait.kind} within {wait.timeout:g} s"
-                _fail(wait, AskTimeout(late))
-        deadlines = [wait.deadline for wait in self._asked.values() if not (wait.reply and wait.reply.done())]
-        if deadlines:
-            self._expire_at(min(deadlines))
+    def ask_failed(self, asker: str, cause: int, kind: str, error: Exception) -> None:
+        """Put into the trace what an ask raised."""
+        self.cells[asker].record("failed", 0, cause, asker, asker, kind, body=raised(error))
 
     async def _wait_for_room(self, sender: str, cell: Cell, message: Message) -> None:
         waiter = self.cells.get(sender)
-        wait = Wait("waits to send {} into the full mailbox of {}", type(message).__name__, cell)
+        wait = Wait("waits to send {} into the full mailbox of {}", type(message).__name__, cell.desk)
         if waiter is not None:
-            self._begin_wait(waiter, wait)
+            waiter.desk.begin_wait(wait)
         try:
             await cell.mailbox.room()
         finally:
             if waiter is not None:
-                _end_wait(waiter, wait)
-
-    def _begin_wait(self, waiter: Cell, wait: Wait) -> None:
-        """Add an edge to the wait-for graph, or raise if it closes a circle. Only actors can be part of one.
-
-        An actor may wait for several at once (a handler may open a task group), so each has several edges.
-        """
-        if wait.on is waiter or wait.on.waits:
-            back = self._way(wait.on, waiter)
-            if back is not None:
-                raise WaitCycle("; ".join([f"{waiter.name} {wait}", *back]))
-        waiter.waits = (*waiter.waits, wait)
-
-    def _way(self, waiter: Cell, goal: Cell) -> list[str] | None:
-        """How ``waiter`` waits, perhaps over others, for ``goal``; ``None`` if it does not."""
-        if waiter is goal:
-            return []
-        for wait in waiter.waits:
-            rest = self._way(wait.on, goal)
-            if rest is not None:
-                return [f"{waiter.name} {wait}", *rest]
-        return None
+                waiter.desk.end_wait(wait)
 
     # Who watches whom.
 
@@ -426,7 +344,7 @@ class ActorSystem:
         cell.dead_letters += 1
         cell.record_of("dead", envelope, attempt=envelope.attempt)
         last_line = why.strip().rsplit("\n", 1)[-1]
-        if _fail(self._asked.get(envelope.id), AskFailed(f"{cell.name} crashed over {kind}: {last_line}")):
+        if self.board.fail(envelope.id, AskFailed(f"{cell.name} crashed over {kind}: {last_line}")):
             cell.record("failed", envelope.id, envelope.id, cell.name, envelope.sender, kind)
             return
         note = DeadLetterNote(self.now(), cell.name, envelope.message, why, self.trace.cause_chain(envelope.id))
@@ -467,7 +385,7 @@ class ActorSystem:
             if isinstance(envelope.message, Stop):
                 return
             cell.record_of("dropped", envelope)
-            _fail(self._asked.get(envelope.id), AskFailed(why))
+            self.board.fail(envelope.id, AskFailed(why))
 
         for envelope in cell.mailbox.close(refuse):
             refuse(envelope)
@@ -487,13 +405,14 @@ class ActorSystem:
         """A handler or device job that takes very long is told once; the loop itself is watched from its own thread."""
         now = self.now()
         for cell in self.cells.values():
-            if cell.begun_at is not None and now - cell.begun_at > self._stuck_after:
-                seconds = now - cell.begun_at
+            desk = cell.desk
+            if desk.begun_at != IDLE and now - desk.begun_at > self._stuck_after:
+                seconds = now - desk.begun_at
                 in_hand = cell.mailbox.in_hand
                 what = type(in_hand.message).__name__ if in_hand is not None else ""
                 if self._is_news((cell.name, what), now - seconds):
                     waits = f", waiting for {cell.waiting_on}" if cell.waiting_on else ""
-                    at = f"\n{where_it_waits(cell.task)}" if cell.task is not None else ""
+                    at = f"\n{where_it_waits(desk.handling)}" if desk.handling is not None else ""
                     self.publish(ActorStuck(actor=cell.name, seconds=seconds, stack=f"in {what}{waits}{at}"))
             seconds = cell.device_busy_seconds
             if seconds > self._stuck_after and self._is_news((cell.name, "device job"), now - seconds):
@@ -526,17 +445,3 @@ class ActorSystem:
         self._look_for_stuck()
         self._tell_held(at_least_seconds=STORM_TOLD_EVERY_SECONDS)
         self._look_again()
-
-
-def _end_wait(waiter: Cell, wait: Wait) -> None:
-    # Nearly always it is the only one; and if its handling has ended meanwhile, there is none.
-    waits = waiter.waits
-    waiter.waits = () if waits == (wait,) else tuple(other for other in waits if other is not wait)
-
-
-def _fail(wait: Wait | None, why: AskFailed) -> bool:
-    """End the ask in failure, if there is one and it has not ended yet; was there?"""
-    if wait is None or wait.reply is None or wait.reply.done():
-        return False
-    wait.reply.set_exception(why)
-    return True

@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope, Reply, Turn
+from runtime.hot.ring import Ring
 
 Kind = Literal[
     "sent",
@@ -70,32 +71,18 @@ class Raised(msgspec.Struct, frozen=True):
     fields: dict[str, Any]
 
 
-Entry = Envelope | tuple[float, Envelope | None, Envelope | None] | Record
-"""What the ring holds: an envelope is the edge ``sent``; a tuple the moment at which one delivery was done and, or, the
-next of the same actor begun; a record everything else. Making a ``Record`` of each edge would cost more than sending
-the message does, so that is left to whoever reads."""
-
-SLACK = 4
-"""The ring is cut back to its capacity when it has grown by a quarter of it."""
-
-
 class Trace:
     """The ring. ``since`` lets a reader (the status writer, a test's hash) follow it without slowing anyone.
 
-    Attributes:
-        entries: the newest ``capacity`` entries and up to a quarter more, oldest first. Hot paths append to it, and
-            call ``trim`` now and then.
-        doubles: how many entries there were, ever, that are two edges; whoever appends such a one counts it.
+    What it holds: an ``Envelope`` is the edge ``sent``, a ``Turn`` one or two of ``done`` and ``begun``, a ``Reply``
+    the edge ``replied``, a ``Record`` everything else. Making a record of each edge would cost more than sending the
+    message does, so that is left to whoever reads.
     """
 
-    __slots__ = ("_capacity", "_let_go", "doubles", "entries", "most")
+    __slots__ = ("ring",)
 
     def __init__(self, capacity: int = 1 << 14) -> None:
-        self.entries: list[Entry] = []
-        self.doubles = 0
-        self.most = capacity + capacity // SLACK
-        self._capacity = capacity
-        self._let_go = 0  # entries that are no longer here
+        self.ring = Ring(capacity)
 
     def add(
         self,
@@ -111,29 +98,24 @@ class Trace:
         body: Any = None,
     ) -> None:
         """Append one record."""
-        self.entries.append(Record(0, at, kind, id, cause, sender, recipient, type_name, attempt, depth, body))
-        if len(self.entries) > self.most:
-            self.trim()
-
-    def trim(self) -> None:
-        """Let the oldest entries go, down to the capacity."""
-        surplus = len(self.entries) - self._capacity
-        if surplus > 0:
-            self._let_go += surplus
-            del self.entries[:surplus]
+        ring = self.ring
+        ring.entries.append(Record(0, at, kind, id, cause, sender, recipient, type_name, attempt, depth, body))
+        if len(ring.entries) > ring.most:
+            ring.trim()
 
     @property
     def count(self) -> int:
         """How many records there were, ever: the number of the newest."""
-        return self._let_go + len(self.entries) + self.doubles
+        ring = self.ring
+        return ring.let_go + len(ring.entries) + ring.doubles
 
     def since(self, number: int) -> list[Record]:
         """Records after ``number`` that the ring still holds, oldest first."""
-        self.trim()
+        self.ring.trim()
         fresh: list[Record] = []
         at = self.count
         # Backwards, for only the last number is known: what is new is at the end.
-        for entry in reversed(self.entries):
+        for entry in reversed(self.ring.entries):
             if at <= number:
                 break
             for record in reversed(_expanded(entry)):
@@ -144,14 +126,18 @@ class Trace:
         fresh.reverse()
         return fresh
 
+    def deliveries(self) -> list[Envelope]:
+        """Those whose sending the ring still holds, oldest first."""
+        return [entry for entry in self.ring.entries if isinstance(entry, Envelope)]
+
     def cause_chain(self, delivery: int, limit: int = 20) -> tuple[str, ...]:
         """From a delivery back to what began it, as ``Type from sender to recipient``."""
         chain: list[str] = []
         # A cause is always older than its effect, so one walk back through the ring meets the whole chain.
-        for entry in reversed(self.entries):
+        for entry in reversed(self.ring.entries):
             if delivery == 0 or len(chain) == limit:
                 break
-            if type(entry) is not Envelope:
+            if not isinstance(entry, Envelope):
                 continue
             if entry.id < delivery:
                 break  # ids are given in the order of sending: what is sought is no longer in the ring
@@ -161,19 +147,19 @@ class Trace:
         return tuple(chain)
 
 
-def _expanded(entry: Entry) -> tuple[Record, ...]:
+def _expanded(entry: object) -> tuple[Record, ...]:
     """The edges of an entry, in order, not numbered yet."""
     match entry:
         case Record():
             return (entry,)
         case Envelope():
             return (_edge(entry.sent_at, "sent", entry, entry.depth, entry.message),)
-        case (at, None, begun) if begun is not None:
-            return (_edge(at, "begun", begun),)
-        case (at, done, None) if done is not None:
-            return (_edge(at, "done", done),)
-        case (at, done, begun) if done is not None and begun is not None:
-            return (_edge(at, "done", done), _edge(at, "begun", begun))
+        case Turn(at=at, done=done, begun=begun):
+            done_edge = () if done is None else (_edge(at, "done", done),)
+            return done_edge if begun is None else (*done_edge, _edge(at, "begun", begun))
+        case Reply(at=at, asked=asked, answer=answer):
+            kind = type(answer).__name__
+            return (Record(0, at, "replied", asked.id, asked.id, asked.recipient, asked.sender, kind, 0, 0, answer),)
     raise AssertionError(f"no entry of a trace: {entry!r}")
 
 

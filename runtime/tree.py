@@ -10,11 +10,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
+from messages import Message
 from runtime.actor import Actor
-from runtime.mailbox import MailboxSpec
 
 Restart = Literal["permanent", "transient", "temporary"]
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+Overflow = Literal["wait", "dead_letter"]
+
+
+class MailboxSpec(msgspec.Struct, frozen=True):
+    """How a mailbox is bounded. ``latest``: message types of which only the newest is worth keeping."""
+
+    capacity: int = 256
+    overflow: Overflow = "wait"
+    latest: tuple[type[Message], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ This is what finds races: with immediate delivery every run of a program sees on
 from __future__ import annotations
 
 from runtime.cell import Cell, Stop
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope
 from runtime.simulation.loop import SimLoop, latency
 
 _LATER = 1.0 / (1 << 20)

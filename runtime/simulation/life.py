@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from runtime.actor import Actor, Tick
-from runtime.mailbox import Envelope
+from runtime.hot.desk import IDLE
+from runtime.hot.envelope import Envelope
 from runtime.simulation.clock import SimClock
 from runtime.simulation.coverage import name_of
 from runtime.simulation.delivery import SeededDelivery
@@ -154,7 +155,7 @@ class Life:
             self.loop.call_later(QUIET_LOOK_SECONDS, self._look_for_quiet)
         await self.system.run()
         trace = self.system.trace
-        trial.keep_record(trace.since(0), [entry for entry in trace.entries if isinstance(entry, Envelope)])
+        trial.keep_record(trace.since(0), trace.deliveries())
         return await scenario is not False
 
     def _stop(self) -> None:
@@ -168,7 +169,7 @@ class Life:
         if (
             self.loop.time() > self._busy_until
             and not self.system.stopping
-            and all(cell.state in AT_REST and cell.begun_at is None and not cell.mailbox.depth for cell in cells)
+            and all(cell.state in AT_REST and cell.desk.begun_at == IDLE and not cell.mailbox.depth for cell in cells)
         ):
             self.trial.ask("quiet")
         self.loop.call_later(QUIET_LOOK_SECONDS, self._look_for_quiet)

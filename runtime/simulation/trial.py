@@ -32,7 +32,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from runtime.errors import OperatorError
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope
 from runtime.simulation.coverage import CrashPoints, Orders, plain
 from runtime.simulation.disk import PLENTY_BYTES, SimDisk
 from runtime.simulation.faults import PowerLost

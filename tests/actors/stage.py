@@ -18,7 +18,7 @@ import messages
 from messages import Message, Question
 from messages.message import reply_types
 from runtime import Actor, ActorSystem, Branch, Child, MailboxSpec, on
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope
 from runtime.simulation import EPOCH, SimClock, SimDevice, SimDisk, SimLoop, SimWorkers
 from runtime.simulation.faults import SURVIVALS, Fault, IoError, NoSpace, PowerCut, PowerLost, ShortWrite, Survival
 

@@ -9,7 +9,7 @@ import pytest
 
 from messages import InboxChanged
 from runtime import ActorSystem, GaveUp
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope
 from runtime.settings import compose
 from runtime.simulation import SimClock, SimDevice, SimDisk, SimWorkers, simulate
 from runtime.simulation.loop import SimLoop

@@ -8,7 +8,7 @@ import pytest
 
 from runtime import AskFailed, AskTimeout, Branch, MailboxSpec, Retry
 from runtime.cell import Cell
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope
 from tests.runtime.scripted import (
     A,
     Answer,

@@ -20,7 +20,7 @@ from runtime.cell import ActorDescription
 from runtime.clock import SystemClock
 from runtime.control_server import ControlServer, Request, Wish
 from runtime.control_socket import Ended, Frames, Missed, Reached, Refused, TraceStream, Unreachable
-from runtime.system import AskFailed
+from runtime.errors import AskFailed
 from runtime.trace import Trace
 
 TRAINER = ActorDescription(

@@ -11,7 +11,7 @@ import pytest
 from messages import ActorStuck, Message, MessageDeadLettered
 from runtime import Actor, Child, on
 from runtime import system as system_module
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope
 from tests.runtime.scripted import A, AskA, Scripted, ToA, UrgentA, child, crash, eventually, running, settle
 
 

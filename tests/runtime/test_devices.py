@@ -238,6 +238,6 @@ async def test_the_trace_keeps_small_results_of_jobs_and_only_a_word_about_large
 
     async with running([child(A, [], deeds={"go": block})]) as system:
         await system.send(ToA("go"))
-        await eventually(lambda: system.cells["a"].handled == 1)
+        await eventually(lambda: system.cells["a"].desk.handled == 1)
         bodies = [r.body for r in system.trace.since(0) if r.kind == "job"]
     assert bodies == [{"name": 1, "path": ["a"]}, "dict, not kept", "lock, not kept"]

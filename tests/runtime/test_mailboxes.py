@@ -9,7 +9,8 @@ import pytest
 from messages import ActorStarted, Message, MessagesDropped
 from runtime import Actor, Child, MailboxSpec, on
 from runtime.cell import Cell
-from runtime.mailbox import Envelope, Mailbox
+from runtime.hot.envelope import Envelope
+from runtime.hot.mailbox import Mailbox
 from tests.runtime.scripted import (
     A,
     AskA,
@@ -256,7 +257,7 @@ async def test_a_sender_that_waits_is_let_go_when_the_receiver_is_done_for_good(
         await system.send(ToB("go"))
         await eventually(lambda: system.cells["b"].waiting_on == "a")
         gate.set()
-        await eventually(lambda: state(system, "a") == "stopped" and system.cells["b"].handled == 1)
+        await eventually(lambda: state(system, "a") == "stopped" and system.cells["b"].desk.handled == 1)
 
 
 async def test_what_travels_takes_up_room() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from runtime import AskFailed
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope, Turn
 from runtime.trace import Record, Trace
 from runtime.trace_files import decode, encode
 from tests.runtime.scripted import (
@@ -33,7 +33,7 @@ async def test_every_edge_of_a_conversation_is_recorded_in_order() -> None:
     async with running(tree) as system:
         before = system.trace.count
         await system.send(ToA("go"))
-        await eventually(lambda: system.cells["a"].handled == 1)
+        await eventually(lambda: system.cells["a"].desk.handled == 1)
         edges = [(r.kind, r.sender, r.recipient, r.type) for r in system.trace.since(before)]
     assert edges == [
         ("sent", "outside", "a", "ToA"),
@@ -64,7 +64,7 @@ async def test_the_cause_chain_leads_back_to_the_beginning() -> None:
     ]
     async with running(tree) as system:
         await system.send(ToA("go"))
-        await eventually(lambda: system.cells["c"].handled == 1)
+        await eventually(lambda: system.cells["c"].desk.handled == 1)
         last = next(r for r in system.trace.since(0) if r.kind == "sent" and r.type == "ToC")
         assert system.trace.cause_chain(last.id) == (
             "ToC from b to c",
@@ -79,13 +79,13 @@ def test_the_ring_forgets_the_oldest_and_a_reader_sees_each_record_once() -> Non
     trace = Trace(capacity=4)
     sent = [Envelope(number, number - 1, "a", "b", ToA(str(number)), float(number)) for number in range(1, 6)]
     for envelope in sent:
-        trace.entries.append(envelope)
+        trace.ring.entries.append(envelope)
     first = trace.since(0)
     assert [(r.kind, r.id, r.at) for r in first] == [("sent", n, float(n)) for n in (2, 3, 4, 5)]
     assert trace.since(first[-1].number) == []
-    trace.entries.append((6.0, None, sent[3]))
-    trace.entries.append((7.0, sent[3], sent[4]))
-    trace.doubles += 1
+    trace.ring.entries.append(Turn(6.0, None, sent[3]))
+    trace.ring.entries.append(Turn(7.0, sent[3], sent[4]))
+    trace.ring.doubles += 1
     fresh = trace.since(first[-1].number)
     assert [(r.kind, r.id, r.at) for r in fresh] == [("begun", 4, 6.0), ("done", 4, 7.0), ("begun", 5, 7.0)]
     assert [(r.kind, r.id) for r in trace.since(fresh[-2].number)] == [("begun", 5)], "in the middle of an entry, too"
@@ -100,7 +100,7 @@ def test_the_ring_is_cut_back_before_it_has_grown_by_more_than_a_quarter() -> No
     trace = Trace(capacity=8)
     for number in range(100):
         trace.add(0.0, "clock", 0, 0, "a", "b", str(number))
-        assert len(trace.entries) <= 10
+        assert len(trace.ring.entries) <= 10
     assert [r.type for r in trace.since(0)] == [str(number) for number in range(92, 100)]
 
 

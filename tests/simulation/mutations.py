@@ -1236,7 +1236,7 @@ MUTATIONS = (
     Mutation(
         "back-pressure is ignored",
         "A fast sender fills the memory with what a slow receiver has not read.",
-        (Edit("runtime.mailbox:Mailbox.full", "bool(self.rooms) or not self._has_room", "False"),),
+        (Edit("runtime.hot.mailbox:Mailbox.full", "bool(self.rooms) or not self._has_room", "False"),),
         blind="Small mailboxes, a flood, and a checker of their depth; tests/runtime/test_mailboxes.py sees it.",
         within=40,
     ),

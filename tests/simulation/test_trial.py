@@ -15,7 +15,7 @@ from messages import Message
 from runtime import Actor, Branch, Child, durable, on
 from runtime.cell import Cell
 from runtime.disk import DiskPort
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope
 from runtime.simulation.deliveries import DeliveriesKeepTheirOrder, NoMessageVanishes
 from runtime.simulation.delivery import SeededDelivery
 from runtime.simulation.life import ACTING, Life

@@ -92,11 +92,11 @@ async def test_the_ring_visits_every_actor_and_the_trace_and_the_supervision_are
         assert kinds.count("sent") == kinds.count("begun") == kinds.count("done") == 20
 
 
-async def test_with_the_trace_off_nothing_is_kept_of_a_message_that_is_told() -> None:
+async def test_a_trace_that_is_let_go_at_once_keeps_nothing_of_a_message_that_is_told() -> None:
     seen: list[ActorSystem] = []
 
     def prepared(system: ActorSystem) -> None:
-        tracing.deaf(system)
+        tracing.forgetful(system)
         seen.append(system)
 
     async with nightfold.sends_to(1, prepared=prepared) as run:

@@ -18,7 +18,7 @@ from actors.consolidator.merger import Merger
 from actors.trainer.engine import Engine
 from messages import ConsolidateNow
 from runtime import ActorSystem, durable
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope
 from runtime.settings import compose
 from runtime.simulation import EPOCH, PowerLost, SimClock, SimDevice, SimDisk, SimLoop, SimWorkers
 from runtime.system import Probe

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache, partial
 
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope
 from runtime.simulation import Fault, SimDisk
 from tools.exhaustion.forking_disk import ForkingDisk, Point, abandoned, digest, fork
 from tools.exhaustion.scenario import Broken

@@ -20,7 +20,7 @@ from runtime.trace import Trace
 
 KILLED = -signal.SIGKILL
 LOOK_S = 0.02
-WARM_HANDLED = Trace().most
+WARM_HANDLED = Trace().ring.most
 """After a third of so many messages the ring of the trace is full: each is an entry when it is sent, begun and done.
 The allocator takes longer, until what it has kept for later suits what is asked of it."""
 

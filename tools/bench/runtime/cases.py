@@ -108,16 +108,16 @@ CASES: Mapping[str, Case] = {
         columns=("bytes",),
     ),
     "trace": Case(
-        "telling as above, the same with a trace that keeps nothing, and the trace's instructions alone",
+        "telling as above, the same with a trace that is let go at once, and the trace's instructions alone",
         "message",
         20_000,
         {
             "nightfold": Way(nightfold.tell),
-            "nightfold, trace off": Way(tracing.tell_untraced),
+            "nightfold, trace let go at once": Way(tracing.tell_forgotten),
             "keeping alone": Way(tracing.keeping),
             "envelope alone": Way(tracing.making),
         },
-        peer="nightfold, trace off",
+        peer="nightfold, trace let go at once",
     ),
     "trace_read": Case(
         f"the trace of real messages followed or written, {tracing.RECORDS:,} records at a time; a message makes three",

@@ -1,6 +1,6 @@
 """What the always-on trace costs: each message in memory, each record that is read or written to disk.
 
-What it costs in memory is measured twice: as a difference, the same messages with a trace that keeps nothing, which
+What it costs in memory is measured twice: as a difference, the same messages with a trace that is let go at once, which
 shows what keeping does to the allocator and the garbage collector; and as its instructions alone, beside the making of
 the envelope, which is the message's own and would be there without a trace.
 """
@@ -12,11 +12,10 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from runtime import ActorSystem, trace_files
 from runtime.disk import Disk
-from runtime.mailbox import Envelope
+from runtime.hot.envelope import Envelope, Turn
 from runtime.trace import Record, Trace
 from tools.bench.runtime import nightfold
 from tools.bench.runtime.shape import Run
@@ -29,33 +28,30 @@ Done = Callable[[int], int]
 """Does its work on so many of the newest records, and says on how many it was."""
 
 
-def deaf(system: ActorSystem) -> None:
-    """Have the system keep nothing of what plain messages do."""
-    changed: Any = system
-    if not hasattr(system, "note"):
-        raise LookupError("the kernel has no place where its trace could be switched off")
-    changed.note = id  # the cheapest call that takes one argument and keeps nothing
+def forgetful(system: ActorSystem) -> None:
+    """Have the system let its trace go after each burst of messages."""
+    ring = system.trace.ring
+    ring.capacity = ring.most = 0
 
 
-def tell_untraced() -> contextlib.AbstractAsyncContextManager[Run]:
-    """As ``tell``, but nothing is kept of it."""
-    return nightfold.sends_to(1, prepared=deaf)
+def tell_forgotten() -> contextlib.AbstractAsyncContextManager[Run]:
+    """As ``tell``, but nothing is kept of it for longer than a burst."""
+    return nightfold.sends_to(1, prepared=forgetful)
 
 
 @contextlib.asynccontextmanager
 async def keeping() -> AsyncIterator[Run]:
     """The instructions that keep one plain message: its envelope, and that the last one is done and it begun."""
-    trace = Trace()
-    note, most = trace.entries.append, trace.most
+    ring = Trace().ring
 
     async def run(count: int) -> int:
         done = Envelope(1, 0, "sender", "hearer", nightfold.NOTE, 0.0, 0)
         for number in range(count):
             begun = Envelope(number, 0, "sender", "hearer", nightfold.NOTE, 0.0, 0)
-            note(begun)
-            note((1.0, done, begun))
-            if len(trace.entries) > most:
-                trace.trim()
+            ring.entries.append(begun)
+            ring.entries.append(Turn(1.0, done, begun))
+            if len(ring.entries) > ring.most:
+                ring.trim()
             done = begun
         return count
 

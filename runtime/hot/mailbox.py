@@ -14,51 +14,20 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING
 
-import msgspec
+from runtime.hot.envelope import Envelope
 
-from messages import Message
-
-Overflow = Literal["wait", "dead_letter"]
-
-
-class MailboxSpec(msgspec.Struct, frozen=True):
-    """How a mailbox is bounded. ``latest``: message types of which only the newest is worth keeping."""
-
-    capacity: int = 256
-    overflow: Overflow = "wait"
-    latest: tuple[type[Message], ...] = ()
-
-
-class Envelope(msgspec.Struct, gc=False):
-    """One delivery of one message, and its own line in the trace.
-
-    ``cause`` is the id of the delivery whose handling sent it, 0 from outside. ``depth`` is how many waited in the
-    lane when it was sent. ``incarnation``: the only one it is meant for (its tick, its device's result, its stop), or
-    0 where any may handle it. ``asks``: whoever sent it waits for an answer, kept in the system under its id; so an
-    envelope holds plain data only and the collector need not look into it.
-    """
-
-    id: int
-    cause: int
-    sender: str
-    recipient: str
-    message: Message
-    sent_at: float
-    depth: int = 0
-    control: bool = False
-    attempt: int = 0
-    incarnation: int = 0
-    asks: bool = False
+if TYPE_CHECKING:
+    from runtime.tree import MailboxSpec
 
 
 class Mailbox:
     """The two lanes and the message in hand. Knows nothing of actors; ``put`` never blocks, ``room`` does.
 
-    Two hot paths know it from the inside. ``Cell.send`` may append to ``work`` itself while that is shorter than
-    ``bound``, and then wakes the ``waiter``. ``ChildRunner`` takes messages out itself, and then calls ``give_room`` if
-    there are ``rooms``: those who wait for room.
+    Hot paths know it from the inside. Whoever sends may append to ``work`` while that is shorter than ``bound``, and
+    then wakes the ``waiter``. Whoever serves takes messages out, and then calls ``give_room`` if there are ``rooms``:
+    those who wait for room.
 
     Args:
         direct: messages are put in as they are sent; else they ``travel`` first.
@@ -155,6 +124,10 @@ class Mailbox:
                         self.work[place] = envelope
                         return
             self.work.append(envelope)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have whoever leases this mailbox look, if it waits."""
         waiter = self.waiter
         if waiter is not None:
             self.waiter = None
