@@ -251,14 +251,14 @@ def handlers_of(actor: type[Actor]) -> Mapping[type[Message], Handler]:
     return _HANDLERS[actor]
 
 
-def functions_of(actor: type[Actor]) -> Mapping[type[Message], Callable[[Any, Any], Coroutine[Any, Any, Any]]]:
+def functions_of(actor: type[Actor]) -> dict[type[Message], Callable[[Any, Any], Coroutine[Any, Any, Any]]]:
     """Message type -> the function that handles it, called with the instance and the message."""
     if actor not in _FUNCTIONS:
         _FUNCTIONS[actor] = {kind: getattr(actor, handler.method) for kind, handler in handlers_of(actor).items()}
     return _FUNCTIONS[actor]
 
 
-_FUNCTIONS: WeakKeyDictionary[type[Actor], Mapping[type[Message], Callable[..., Any]]] = WeakKeyDictionary()
+_FUNCTIONS: WeakKeyDictionary[type[Actor], dict[type[Message], Callable[..., Any]]] = WeakKeyDictionary()
 _TIMERS: WeakKeyDictionary[type[Actor], tuple[Timer, ...]] = WeakKeyDictionary()
 _HANDLERS: WeakKeyDictionary[type[Actor], Mapping[type[Message], Handler]] = WeakKeyDictionary()
 """What was read: a class does not change, and a simulation builds the same system many times."""

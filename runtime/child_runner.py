@@ -21,6 +21,7 @@ from runtime.cell import Cell, Stop
 from runtime.errors import OperatorError
 from runtime.hot.envelope import Envelope
 from runtime.hot.serving import serve
+from runtime.stacks import where_it_broke
 from runtime.tree import Child, Retry
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Crash:
     @staticmethod
     def of(error: BaseException) -> Crash:
         line = "".join(traceback.format_exception_only(error)[:1]).strip()
-        why = "".join(traceback.format_exception(error)).strip()
+        why = where_it_broke(error)
         error.__traceback__ = error.__cause__ = error.__context__ = None
         return Crash(line, why, error if isinstance(error, OperatorError) else None)
 

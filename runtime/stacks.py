@@ -1,11 +1,18 @@
-"""Where something stands still, as text: a coroutine that awaits, or a thread that works."""
+"""Where something stands still, or broke, as text. Our own files are named from where our packages lie.
+
+Such text goes into events, status and trace, and so onto the disk: with whole paths, the same seed would fill a
+simulated disk a little more in one checkout than in another.
+"""
 
 from __future__ import annotations
 
 import sys
 import traceback
+from pathlib import Path
 from types import FrameType
 from typing import Any
+
+_HERE = f'File "{Path(__file__).parents[1]}/'
 
 
 def where_it_waits(awaited: Any) -> str:
@@ -27,9 +34,18 @@ def where_it_waits(awaited: Any) -> str:
 def where_it_works(thread: int | None) -> str:
     """The frames of a running thread, outermost first; ``""`` if it is gone."""
     frame = None if thread is None else sys._current_frames().get(thread)
-    return "" if frame is None else "".join(traceback.format_stack(frame)).rstrip()
+    return "" if frame is None else _from_here("".join(traceback.format_stack(frame)).rstrip())
+
+
+def where_it_broke(error: BaseException) -> str:
+    """The traceback, with causes and notes."""
+    return _from_here("".join(traceback.format_exception(error)).strip())
 
 
 def _line(frame: FrameType) -> str:
     code = frame.f_code
-    return f'  File "{code.co_filename}", line {frame.f_lineno}, in {code.co_qualname}'
+    return _from_here(f'  File "{code.co_filename}", line {frame.f_lineno}, in {code.co_qualname}')
+
+
+def _from_here(text: str) -> str:
+    return text.replace(_HERE, 'File "')

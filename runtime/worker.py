@@ -12,14 +12,13 @@ import contextlib
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from runtime.stacks import where_it_works
+from runtime.stacks import where_it_broke, where_it_works
 
 T = TypeVar("T")
 
@@ -163,6 +162,6 @@ def run_job(job: Callable[[], Any]) -> Any:
     try:
         return job()
     except BaseException as error:  # noqa: BLE001 - a supervisor at the edge of a thread: it reports, the loop decides
-        error.add_note("".join(traceback.format_exception(error)).rstrip())
+        error.add_note(where_it_broke(error))
         error.__traceback__ = error.__context__ = error.__cause__ = None
         return error

@@ -185,11 +185,13 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_rest: object) -> NoReturn:
         from importlib.metadata import PackageNotFoundError, version
 
+        from runtime.hot import is_compiled
+
         try:
             words = version("nightfold")
         except PackageNotFoundError:
             words = "(a source tree that is not installed)"
-        print(f"nightfold {words}")
+        print(f"nightfold {words}{', hot paths compiled' if is_compiled() else ''}")
         parser.exit()
 
 

@@ -10,3 +10,13 @@ they behave the same either way. So they are written for both:
     * What is called for every message is written out where it is used, for the interpreter's sake, and typed to the
       last attribute, for the compiler's.
 """
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+
+def is_compiled() -> bool:
+    """Are they extension modules here?"""
+    spec = find_spec("runtime.hot.serving")
+    return spec is not None and not (spec.origin or "").endswith(".py")

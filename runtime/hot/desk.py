@@ -102,7 +102,7 @@ class Desk:
             back = _way(wait.on, self)
             if back is not None:
                 raise WaitCycle("; ".join([f"{self.name} {wait}", *back]))
-        self.waits = (*self.waits, wait)
+        self.waits += (wait,)
 
     def end_wait(self, wait: Wait) -> None:
         """Take the edge out. If the handling has ended meanwhile, it is out already."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio.lowlevel
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BURST: Final = 256
 """Messages that are handled before others are let run, should no handler ever suspend."""
 
-Handlers = Mapping["type[Message]", Callable[[Any, Any], Coroutine[Any, Any, Any]]]
+Handlers = dict["type[Message]", Callable[[Any, Any], Coroutine[Any, Any, Any]]]
 
 
 class Sender:

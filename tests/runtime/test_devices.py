@@ -83,6 +83,7 @@ async def test_an_exception_on_the_device_crashes_the_actor_with_the_jobs_traceb
         why = system.dead_letters[0].why
         assert "ValueError: invalid literal for int()" in why
         assert "in _job" in why, "the traceback of the device's own thread is told"
+        assert 'File "runtime/worker.py", line' in why, "named from where the packages lie: the same text everywhere"
 
 
 async def test_a_result_for_an_instance_that_is_gone_is_dropped() -> None:

@@ -20,8 +20,10 @@ import msgspec
 from tools.bench.runtime.cases import CASES
 from tools.bench.runtime.shape import Case, Sample
 from tools.bench.runtime.table import show
+from tools.compiling.build import CompileError, compiled_copy
 
 PROJECT = Path(__file__).resolve().parents[3]
+COMPILED = PROJECT / "build" / "compiled"
 ROUNDS, SECONDS = 5, 0.25
 QUICK_ROUNDS, QUICK_SECONDS = 2, 0.1
 PATIENCE_SECONDS = 300.0
@@ -46,9 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = given.seconds if given.seconds is not None else (QUICK_SECONDS if given.quick else SECONDS)
     everything: dict[str, Results] = {}
     failed = False
+    cases = given.cases or list(CASES)
+    uncompiled = _compile() if any(way.compiled for name in cases for way in CASES[name].ways.values()) else ""
     print(f"{_machine()}; {rounds} rounds, at least {seconds:g} s each")
-    for name in given.cases or CASES:
-        results, troubles = in_turn(name, CASES[name], given.only or [], rounds, seconds, given.size)
+    for name in cases:
+        results, troubles = in_turn(name, CASES[name], given.only or [], rounds, seconds, given.size, uncompiled)
         everything[name] = results
         show(name, CASES[name], results, troubles)
         failed = failed or "nightfold" in troubles
@@ -60,9 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def in_turn(
-    name: str, case: Case, only: list[str], rounds: int, seconds: float, size: int
+    name: str, case: Case, only: list[str], rounds: int, seconds: float, size: int, uncompiled: str = ""
 ) -> tuple[Results, dict[str, str]]:
-    """Every contestant's samples, one for each round, and a word about each that could not take part."""
+    """Every contestant's samples, one for each round, and a word about each that could not take part.
+
+    ``uncompiled`` says why none can that is to be compiled.
+    """
     troubles: dict[str, str] = {}
     names = []
     for way_name, way in case.ways.items():
@@ -70,6 +77,8 @@ def in_turn(
             continue
         if way.missing:
             troubles[way_name] = f"{way.missing} is not installed"
+        elif way.compiled and uncompiled:
+            troubles[way_name] = uncompiled
         else:
             names.append(way_name)
     results: Results = {way_name: [] for way_name in names}
@@ -94,15 +103,23 @@ class RepetitionFailedError(RuntimeError):
 def once(case: str, way: str, seconds: float, size: int) -> Sample:
     """One repetition in a fresh process."""
     command = [sys.executable, "-m", "tools.bench.runtime.repetition", case, way, str(seconds), str(size)]
+    place = COMPILED if CASES[case].ways[way].compiled else PROJECT
     try:
-        done = subprocess.run(
-            command, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
-        )
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise RepetitionFailedError(f"not done after {PATIENCE_SECONDS:g} s") from None
     if done.returncode:
         raise RepetitionFailedError((done.stderr.strip() or f"exit {done.returncode}").rsplit("\n", 1)[-1])
     return msgspec.json.decode(done.stdout.rstrip().rsplit("\n", 1)[-1], type=Sample)
+
+
+def _compile() -> str:
+    """Compile what is here now; why that cannot be done, if so."""
+    try:
+        compiled_copy(PROJECT, COMPILED)
+    except CompileError as error:
+        return str(error)
+    return ""
 
 
 def _machine() -> str:

@@ -37,10 +37,12 @@ def _ways(ours: Opened, named: str) -> Mapping[str, Way]:
     queue, floor, stream = (getattr(contestant, named) for contestant in (QUEUE, FLOOR, STREAM))
     return {
         "nightfold": Way(ours),
+        "nightfold, compiled": Way(ours, compiled=True),
         "asyncio.Queue": Way(queue),
         "deque, one waiter": Way(floor),
         "anyio stream": Way(stream),
         "nightfold, uvloop": Way(ours, loop="uvloop"),
+        "nightfold, compiled, uvloop": Way(ours, loop="uvloop", compiled=True),
         "asyncio.Queue, uvloop": Way(queue, loop="uvloop"),
         "Thespian simple base": Way(getattr(THESPIAN, named), needs=("thespian",)),
         "Pykka": Way(getattr(PYKKA, named), needs=("pykka",)),
@@ -52,6 +54,7 @@ def _crowds(measured: Callable[[Crowd], Opened]) -> Mapping[str, Way]:
     """Us and every peer, each with so many actors."""
     return {
         "nightfold": Way(measured(nightfold.crowd)),
+        "nightfold, compiled": Way(measured(nightfold.crowd), compiled=True),
         "asyncio.Queue": Way(measured(QUEUE.crowd)),
         "deque, one waiter": Way(measured(FLOOR.crowd)),
         "anyio stream": Way(measured(STREAM.crowd)),

@@ -9,6 +9,7 @@ import sys
 
 import msgspec
 
+from runtime.hot import is_compiled
 from tools.bench.runtime.cases import CASES
 from tools.bench.runtime.shape import repeat
 
@@ -17,6 +18,8 @@ def main(case_name: str, way_name: str, seconds: float, first: int) -> None:
     """Measure and print."""
     case = CASES[case_name]
     way = case.ways[way_name]
+    if way.compiled and not is_compiled():
+        raise SystemExit(f"{way_name}: the hot paths here are not compiled")
     first = first or (min(case.first, way.most) if way.most else case.first)
     case.prepared()
     sample = repeat(way, first=first, seconds=seconds, fixed=case.fixed)

@@ -49,12 +49,18 @@ class Sample(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Way:
-    """One contestant. ``most``: operations of its first pass, or all of them where the case's size is fixed."""
+    """One contestant.
+
+    Attributes:
+        most: operations of its first pass, or all of them where the case's size is fixed.
+        compiled: it runs in a copy of the house whose hot paths are compiled.
+    """
 
     opened: Callable[[], AbstractAsyncContextManager[Run]]
     needs: tuple[str, ...] = ()
     loop: str = "asyncio"
     most: int = 0
+    compiled: bool = False
 
     @property
     def missing(self) -> str:

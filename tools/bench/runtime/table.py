@@ -76,10 +76,12 @@ def show(name: str, case: Case, results: Mapping[str, Samples], troubles: Mappin
         print(f"  {way:<24}" + "".join(f"{cell:>30}" for cell in cells))
     for way, words in troubles.items():
         print(f"  {way:<24}  left out: {words}")
-    ours = next(iter(results.values())) if next(iter(case.ways)) in results else ()
+    first = next(iter(case.ways))
+    named = next((name for name in (f"{first}, compiled", first) if name in results), "")
+    ours = results.get(named, ())
     for target in TARGETS.get(name, ()):
         if ours and (peers or not target.has_peer):
-            print(f"  target, {target.told(ours, peers)}")
+            print(f"  target of {named}, {target.told(ours, peers)}")
 
 
 def _spread(values: Sequence[float]) -> str:
