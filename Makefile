@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check lint types simulate mutations exhaust crash-matrix soak protections bench bench-runtime docs clean
+.PHONY: setup demo test check lint types simulate mutations exhaust crash-matrix soak protections bench bench-runtime compiled docs clean
 
 setup: $(STAMP)
 
@@ -70,6 +70,10 @@ bench-runtime: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m tools.bench.runtime $(BENCH)
 	$(if $(BENCH),,$(BIN)/python -m tools.bench.loop_lag)
+
+# A copy of the checkout, tests too, whose hot paths are compiled; `cd build/compiled && ../../.venv/bin/python -m pytest`.
+compiled: $(STAMP)
+	$(BIN)/python -m tools.compiling build/compiled
 
 docs: $(STAMP)
 	$(BIN)/python -m tools.message_flow --write ARCHITECTURE.md

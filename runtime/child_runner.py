@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from messages import ActorCrashed, ActorGaveUp, ActorStarted
 from messages.supervision import Ending
@@ -190,7 +191,7 @@ class ChildRunner:
             if self.cell.mailbox.in_hand is not None:  # its handling failed, and it is to be tried again
                 await self.cell.handle(self.cell.mailbox.in_hand)
                 self.cell.mailbox.acknowledge()
-            await self._serve()
+            await self._serve(actor)
             await self._say_goodbye(actor)
         except asyncio.CancelledError as caught:
             if not self._cut:
@@ -248,14 +249,13 @@ class ChildRunner:
         except TimeoutError as late:
             raise StopTimeoutError(f"{self.name}: on_stop did not return within {limit:g} s") from late
 
-    async def _serve(self) -> None:
+    def _serve(self, actor: Actor) -> Coroutine[Any, Any, None]:
         """Handle message after message until told to stop; while someone probes, all of them with ``Cell.handle``."""
-        cell, system = self.cell, self.system
-        assert cell.instance is not None, "only an incarnation that is up serves"
-        handlers = {} if system.probe is not None else functions_of(type(cell.instance))
-        await serve(cell.desk, system.board, cell.instance, handlers, self._handle_other)
+        system = self.system
+        handlers = {} if system.probe is not None else functions_of(type(actor))
+        return serve(self.cell.desk, system.board, actor, handlers, self)
 
-    async def _handle_other(self, envelope: Envelope) -> bool:
+    async def handle_other(self, envelope: Envelope) -> bool:
         """Deal with what is not plain; ``True`` if it was the order to stop, and what was to be drained is drained."""
         cell, mailbox = self.cell, self.cell.mailbox
         if envelope.incarnation not in (0, cell.incarnation):

@@ -199,6 +199,7 @@ WRITERS = {
     "tools/tiny_model.py": "where it is told",
     "tools/markers.py": "the pages of this repository",
     "tools/bench/": "homes to be thrown away",
+    "tools/compiling/": "a copy of the packages, where it is told",
     "tools/crash_matrix/": "homes to be thrown away",
     "tools/soak/": "homes to be thrown away",
     "tools/exhaustion/": "names of the port's methods; nothing real",

@@ -14,6 +14,7 @@ from runtime.hot.switchboard import Switchboard
 
 if TYPE_CHECKING:
     from messages import Message
+    from runtime.child_runner import ChildRunner
 
 BURST: Final = 256
 """Messages that are handled before others are let run, should no handler ever suspend."""
@@ -64,16 +65,16 @@ async def serve(  # noqa: C901 - one loop, for a call in it would cost as much a
     board: Switchboard,
     instance: object,
     handlers: Handlers,
-    handle_other: Callable[[Envelope], Awaitable[bool]],
+    runner: ChildRunner,
 ) -> None:
     """Lease message after message until told to stop.
 
     Args:
-        handlers: message type -> the function that handles it, called with ``instance`` and the message. What it has
-            none for, and what only one incarnation may handle, goes to ``handle_other``, which says whether to stop.
+        handlers: message type -> the function that handles it, called with ``instance`` and the message.
+        runner: deals with what has none, and with what only one incarnation may handle; says whether to stop.
     """
     mailbox, ring, now = desk.mailbox, board.ring, board.now
-    control, work, entries = mailbox.control, mailbox.work, ring.entries
+    control, work, popleft, entries = mailbox.control, mailbox.work, mailbox.work.popleft, ring.entries
     loop = asyncio.get_running_loop()
     while True:
         if not control and not work:
@@ -85,7 +86,7 @@ async def serve(  # noqa: C901 - one loop, for a call in it would cost as much a
             if control:
                 envelope = control.pop(0)
             elif work:
-                envelope = work.popleft()
+                envelope = popleft()
                 if mailbox.rooms is not None:
                     mailbox.give_room()
             else:
@@ -96,7 +97,7 @@ async def serve(  # noqa: C901 - one loop, for a call in it would cost as much a
                 if done is not None:
                     entries.append(Turn(now(), done, None))
                     done = None
-                if await handle_other(envelope):
+                if await runner.handle_other(envelope):
                     return
                 continue
             at = now()

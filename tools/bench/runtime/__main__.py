@@ -13,12 +13,13 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from tools.bench.runtime.cases import CASES
-from tools.bench.runtime.shape import Case, Sample
+from tools.bench.runtime.shape import Case, Sample, Way
 from tools.bench.runtime.table import show
 from tools.compiling.build import CompileError, compiled_copy
 
@@ -48,11 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = given.seconds if given.seconds is not None else (QUICK_SECONDS if given.quick else SECONDS)
     everything: dict[str, Results] = {}
     failed = False
-    cases = given.cases or list(CASES)
-    uncompiled = _compile() if any(way.compiled for name in cases for way in CASES[name].ways.values()) else ""
+    cases, only = given.cases or list(CASES), given.only or []
+    compiled = any(way.compiled for name in cases for way in _chosen(CASES[name], only).values())
+    uncompiled = _compile() if compiled else ""
     print(f"{_machine()}; {rounds} rounds, at least {seconds:g} s each")
     for name in cases:
-        results, troubles = in_turn(name, CASES[name], given.only or [], rounds, seconds, given.size, uncompiled)
+        results, troubles = in_turn(name, CASES[name], only, rounds, seconds, given.size, uncompiled)
         everything[name] = results
         show(name, CASES[name], results, troubles)
         failed = failed or "nightfold" in troubles
@@ -72,9 +74,7 @@ def in_turn(
     """
     troubles: dict[str, str] = {}
     names = []
-    for way_name, way in case.ways.items():
-        if only and not any(word in way_name for word in only):
-            continue
+    for way_name, way in _chosen(case, only).items():
         if way.missing:
             troubles[way_name] = f"{way.missing} is not installed"
         elif way.compiled and uncompiled:
@@ -111,6 +111,10 @@ def once(case: str, way: str, seconds: float, size: int) -> Sample:
     if done.returncode:
         raise RepetitionFailedError((done.stderr.strip() or f"exit {done.returncode}").rsplit("\n", 1)[-1])
     return msgspec.json.decode(done.stdout.rstrip().rsplit("\n", 1)[-1], type=Sample)
+
+
+def _chosen(case: Case, only: list[str]) -> Mapping[str, Way]:
+    return {name: way for name, way in case.ways.items() if not only or any(word in name for word in only)}
 
 
 def _compile() -> str:
