@@ -258,7 +258,7 @@ class ActorSystem:
             board.asked[number] = asked
         mailbox = cell.mailbox
         envelope = Envelope(
-            number, cause, sender, cell.name, message, self.now(), len(mailbox.work),
+            number, cause, sender, cell.name, message, self.now(), mailbox.waiting,
             control=control, incarnation=incarnation, asks=asked is not None,
         )  # fmt: skip
         board.ring.entries.append(envelope)

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 class Mailbox:
     """The two lanes and the message in hand. Knows nothing of actors; ``put`` never blocks, ``room`` does.
 
-    Hot paths know it from the inside. Whoever sends may append to ``work`` while that is shorter than ``bound``, and
-    then wakes the ``waiter``. Whoever serves takes messages out, and then calls ``give_room`` if there are ``rooms``:
-    those who wait for room.
+    Hot paths know it from the inside. Whoever sends may append to ``work`` while fewer than ``bound`` wait there, and
+    then wakes the ``waiter``. Whoever serves takes from ``work`` what comes next by counting up ``taken``, and then
+    calls ``give_room`` if there are ``rooms``: those who wait for room. What was taken lies at the front until it is
+    cleared away, all at once: a list is a quicker queue than a deque, and an empty one takes 600 bytes less.
 
     Args:
         direct: messages are put in as they are sent; else they ``travel`` first.
@@ -43,6 +44,7 @@ class Mailbox:
         "in_hand",
         "rooms",
         "spec",
+        "taken",
         "waiter",
         "work",
     )
@@ -50,9 +52,9 @@ class Mailbox:
     def __init__(self, spec: MailboxSpec, *, direct: bool = True) -> None:
         self.spec = spec
         self.in_hand: Envelope | None = None
-        # A list, for it is nearly always empty and an empty deque takes 600 bytes.
         self.control: list[Envelope] = []
-        self.work: deque[Envelope] = deque()
+        self.work: list[Envelope] = []
+        self.taken = 0
         self.waiter: asyncio.Future[None] | None = None
         self._direct = direct
         self.rooms: deque[asyncio.Future[None]] | None = None
@@ -70,7 +72,12 @@ class Mailbox:
     @property
     def depth(self) -> int:
         """Messages waiting, both lanes, without the one in hand."""
-        return len(self.control) + len(self.work)
+        return len(self.control) + self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """Messages waiting in the work lane."""
+        return len(self.work) - self.taken
 
     @property
     def full(self) -> bool:
@@ -79,22 +86,29 @@ class Mailbox:
 
     @property
     def _has_room(self) -> bool:
-        return len(self.work) + self._granted + self._travelling < self.spec.capacity
+        return self.waiting + self._granted + self._travelling < self.spec.capacity
 
     @property
     def newest_id(self) -> int:
         """The highest delivery id that waits; 0 if nothing does."""
-        return max((envelope.id for lane in (self.control, self.work) for envelope in lane), default=0)
+        return max((envelope.id for envelope in self._both_lanes()), default=0)
 
     def holds(self, number: int) -> bool:
         """Does a delivery wait whose id is at most ``number``?"""
-        return any(envelope.id <= number for lane in (self.control, self.work) for envelope in lane)
+        return any(envelope.id <= number for envelope in self._both_lanes())
 
     @property
     def oldest_sent_at(self) -> float | None:
         """When the oldest waiting message was sent."""
-        waiting = [lane[0].sent_at for lane in (self.control, self.work) if lane]
-        return min(waiting) if waiting else None
+        return min((envelope.sent_at for envelope in self._both_lanes()), default=None)
+
+    def _both_lanes(self) -> list[Envelope]:
+        return self.control + self.work[self.taken :]
+
+    def clear_away(self, taken: int) -> None:
+        """Forget the first ``taken`` of ``work``: they are in hand or dealt with."""
+        del self.work[:taken]
+        self.taken = 0
 
     def travel(self) -> None:
         """A work message is on its way: it takes up room from now on, and will be put by ``arrive``."""
@@ -119,7 +133,8 @@ class Mailbox:
             self.control.append(envelope)
         else:
             if self.spec.latest and isinstance(envelope.message, self.spec.latest):
-                for place, waiting in enumerate(self.work):
+                for place in range(self.taken, len(self.work)):
+                    waiting = self.work[place]
                     if type(waiting.message) is type(envelope.message) and not waiting.asks:
                         self.work[place] = envelope
                         return
@@ -163,8 +178,8 @@ class Mailbox:
         while self.in_hand is None:
             if self.control:
                 self.in_hand = self.control.pop(0)
-            elif self.work:
-                self.in_hand = self.work.popleft()
+            elif self.taken < len(self.work):
+                self.in_hand = self.work.pop(self.taken)
                 if self.rooms is not None:
                     self.give_room()
             else:
@@ -190,10 +205,10 @@ class Mailbox:
         """
         self._refuse = refuse
         left = [] if self.in_hand is None else [self.in_hand]
-        left += [*self.control, *self.work]
+        left += self._both_lanes()
         self.in_hand = None
         self.control.clear()
-        self.work.clear()
+        self.clear_away(len(self.work))
         while self.rooms:
             self._give_place()
         self._set_bound()

@@ -43,7 +43,7 @@ class Sender:
         for to in receivers:
             mailbox = to.mailbox
             work = mailbox.work
-            depth = len(work)
+            depth = len(work) - mailbox.taken
             if depth >= mailbox.bound:
                 left = receivers[receivers.index(to) :]
                 return board.system.deliver_to([each.name for each in left], desk.name, cause, message)
@@ -74,7 +74,8 @@ async def serve(  # noqa: C901 - one loop, for a call in it would cost as much a
         runner: deals with what has none, and with what only one incarnation may handle; says whether to stop.
     """
     mailbox, ring, now = desk.mailbox, board.ring, board.now
-    control, work, popleft, entries = mailbox.control, mailbox.work, mailbox.work.popleft, ring.entries
+    control, work, entries = mailbox.control, mailbox.work, ring.entries
+    mailbox.clear_away(mailbox.taken)
     loop = asyncio.get_running_loop()
     while True:
         if not control and not work:
@@ -85,8 +86,9 @@ async def serve(  # noqa: C901 - one loop, for a call in it would cost as much a
         for _ in range(BURST):
             if control:
                 envelope = control.pop(0)
-            elif work:
-                envelope = popleft()
+            elif mailbox.taken < len(work):
+                envelope = work[mailbox.taken]
+                mailbox.taken += 1
                 if mailbox.rooms is not None:
                     mailbox.give_room()
             else:
@@ -117,6 +119,8 @@ async def serve(  # noqa: C901 - one loop, for a call in it would cost as much a
                 done = None
                 board.answer(at, envelope, answer)
         mailbox.in_hand = None
+        if mailbox.taken:
+            mailbox.clear_away(mailbox.taken)
         at = now()
         desk.rest(at)
         if done is not None:

@@ -99,7 +99,7 @@ class Switchboard:
             if answerer.plain and mailbox.bound:
                 number = self.ring.next_id()
                 self.asked[number] = wait
-                envelope = Envelope(number, cause, name, on.name, question, at, len(mailbox.work), False, 0, 0, True)
+                envelope = Envelope(number, cause, name, on.name, question, at, mailbox.waiting, False, 0, 0, True)
                 self.ring.entries.append(envelope)
                 mailbox.work.append(envelope)
                 mailbox.wake()
