@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from actors.checkpointer.head import TRAINER_STATE, decode_state
 from messages import BatchTrained
 from messages.held_out import HELD_OUT, read_held_out
 from runtime import durable
 from runtime.simulation.trial import Moment, Trial, Violation
-from tools.simulated_house.checkers.evidence import Evidence, read_head
+from tools.simulated_house.checkers.evidence import Evidence, read_head, read_state
 from tools.simulated_house.engine import held_out_count, held_out_of, lines_of_file, windows_of
 
 
@@ -25,11 +24,9 @@ class WhatIsHeldOutIsKept:
         head = read_head(trial.disk)
         if head is None:
             return
-        state = decode_state(trial.disk.read(f"{head.generation_path}/{TRAINER_STATE}"), TRAINER_STATE)
-        kept = {
-            one.digest: one.windows
-            for one in read_held_out(trial.disk.read(f"{head.generation_path}/{HELD_OUT}")).slices
-        }
+        state = read_state(trial.disk, head.generation_path)
+        held_out = trial.disk.understood(f"{head.generation_path}/{HELD_OUT}", read_held_out)
+        kept = {one.digest: one.windows for one in held_out.slices}
         told = [(one.receipt.digest, one.receipt.held_out) for one in state.unfiled if isinstance(one, BatchTrained)]
         told += [(state.cursor.digest, state.cursor.held_out)] if state.cursor is not None else []
         for digest, count in told:

@@ -9,15 +9,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from actors.checkpointer.head import TRAINER_STATE, Head, Kept, decode_state
+from actors.checkpointer.head import Head, Kept
 from messages import BatchFailed, BatchTrained, Delta, LearningState, Receipt, Report
 from runtime import durable
-from runtime.disk import DiskPort
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.trial import Moment, Trial, Violation
-from tools.simulated_house.checkers.evidence import Evidence, read_head
+from tools.simulated_house.checkers.evidence import Evidence, read_head, read_state, read_weights
 from tools.simulated_house.engine import (
-    ADAPTER,
     NOT_FINITE,
     PRISTINE,
     Weights,
@@ -81,7 +79,7 @@ class EachCommitGoesOn:
             if later and trial.moment == "commit" and trial.undisturbed_for(ORDER_SECONDS):
                 raise Violation(f"batch {outcome.batch} was learnt after {', '.join(later)}")
 
-    def _check_night(self, disk: DiskPort, head: Head, found: Learnt) -> None:
+    def _check_night(self, disk: SimDisk, head: Head, found: Learnt) -> None:
         chains = [_chain_of(disk, delta) for delta in head.deltas_in_force()]
         base = merged(disk.read(PRISTINE).decode(), chains)
         state = found.state
@@ -124,13 +122,12 @@ class EachCommitGoesOn:
         return chain, step
 
 
-def _learnt(disk: DiskPort, kept: Kept) -> Learnt:
-    state = decode_state(disk.read(f"{kept.path}/{TRAINER_STATE}"), TRAINER_STATE)
-    return Learnt(state, msgspec.json.decode(disk.read(f"{kept.path}/{ADAPTER}"), type=Weights))
+def _learnt(disk: SimDisk, kept: Kept) -> Learnt:
+    return Learnt(read_state(disk, kept.path), read_weights(disk, kept.path))
 
 
-def _chain_of(disk: DiskPort, delta: Delta) -> str:
-    return msgspec.json.decode(disk.read(f"{delta.path}/{ADAPTER}"), type=Weights).chain
+def _chain_of(disk: SimDisk, delta: Delta) -> str:
+    return read_weights(disk, delta.path).chain
 
 
 class LearningIsExact:
