@@ -14,6 +14,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -478,6 +479,7 @@ _HIDDEN = {
 }
 
 
+@lru_cache(maxsize=1 << 14)
 def place(path: str) -> str:
     """A path in a home without what people and the calendar put into it."""
     return _HIDDEN.get(path) or plain(_FILES.sub("FILE.jsonl", path))

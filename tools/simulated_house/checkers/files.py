@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 
 import msgspec
 
@@ -33,7 +34,7 @@ class EachFileIsInOnePlace:
 
     def check(self, trial: Trial) -> None:
         evidence = self._evidence
-        found = Counter(mark for folder in PLACES for mark in self._marks_in(trial.disk, folder))
+        found = Counter(chain.from_iterable(self._marks_in(trial.disk, folder) for folder in PLACES))
         if found != evidence.arrived:
             for mark in sorted(evidence.arrived | found):
                 if found[mark] != evidence.arrived[mark]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from messages import BatchTrained
-from messages.held_out import HELD_OUT, read_held_out
+from messages.held_out import HELD_OUT, HeldOutWindow, read_held_out
 from runtime import durable
 from runtime.simulation.trial import Moment, Trial, Violation
 from tools.simulated_house.checkers.evidence import Evidence, read_head, read_state
@@ -18,6 +18,7 @@ class WhatIsHeldOutIsKept:
 
     def __init__(self, evidence: Evidence) -> None:
         self._files = {durable.digest_of_bytes(data): data for data in evidence.contents.values()}
+        self._windows: dict[tuple[str, int], list[HeldOutWindow]] = {}
         self._newest = ""
 
     def check(self, trial: Trial) -> None:
@@ -41,11 +42,19 @@ class WhatIsHeldOutIsKept:
             self._newest = ""  # the power cut took its commit back
         if not self._newest:
             return
-        lines = lines_of_file(self._files[self._newest])
-        expected = windows_of(lines, held_out_of(lines, state.seed, self._newest, held_out_count(lines)))
+        expected = self._windows_of(self._newest, state.seed)
         found = kept.get(self._newest, ())
         if not found or list(found) != expected[: len(found)]:
             raise Violation(f"{HELD_OUT} of generation {head.generation} does not hold the slice of the newest file")
+
+    def _windows_of(self, digest: str, seed: int) -> list[HeldOutWindow]:
+        """What is held out of a file, worked out once."""
+        windows = self._windows.get((digest, seed))
+        if windows is None:
+            lines = lines_of_file(self._files[digest])
+            windows = windows_of(lines, held_out_of(lines, seed, digest, held_out_count(lines)))
+            self._windows[digest, seed] = windows
+        return windows
 
 
 class ARefusedNightLeavesYesterday:

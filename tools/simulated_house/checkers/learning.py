@@ -45,6 +45,7 @@ class EachCommitGoesOn:
 
     def __init__(self, evidence: Evidence) -> None:
         self._files = {durable.digest_of_bytes(data): data for data in evidence.contents.values()}
+        self._steps: dict[tuple[str, int], list[list[bytes]]] = {}
         self._evidence = evidence
         self._last: Learnt | None = None
         self._generation = 0
@@ -115,11 +116,18 @@ class EachCommitGoesOn:
             )
 
     def _trained(self, chain: str, step: int, digest: str, seed: int, begun: int, until: int | None) -> tuple[str, int]:
-        for examples in steps_of(lines_of_file(self._files[digest]), seed, digest)[begun:until]:
+        for examples in self._steps_of(digest, seed)[begun:until]:
             if not any(NOT_FINITE in example for example in examples):
                 chain = train(chain, examples)
                 step += 1
         return chain, step
+
+    def _steps_of(self, digest: str, seed: int) -> list[list[bytes]]:
+        """Worked out once for each file, although nearly each of its steps is committed."""
+        steps = self._steps.get((digest, seed))
+        if steps is None:
+            steps = self._steps[digest, seed] = steps_of(lines_of_file(self._files[digest]), seed, digest)
+        return steps
 
 
 def _learnt(disk: SimDisk, kept: Kept) -> Learnt:
