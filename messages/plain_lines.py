@@ -8,6 +8,7 @@ absent, and an assistant's words not to be empty.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -134,17 +135,23 @@ class _Kind:
         self.teaches = teaches
 
 
+@functools.cache
+def _kinds() -> tuple[_Kind, ...]:
+    """Made once, when the first file is read: making them takes longer than reading most files."""
+    return (
+        _Kind(_Chat, _chats_teach),
+        _Kind(_Completion),
+        _Kind(_Alpaca),
+        _Kind(_ShareGpt, _sharegpt_teaches),
+        _Kind(_Text),
+    )
+
+
 class PlainLines:
     """Remembers which kind of line came last, because the next ones are most likely of the same kind."""
 
     def __init__(self) -> None:
-        self._kinds = [
-            _Kind(_Chat, _chats_teach),
-            _Kind(_Completion),
-            _Kind(_Alpaca),
-            _Kind(_ShareGpt, _sharegpt_teaches),
-            _Kind(_Text),
-        ]
+        self._kinds = list(_kinds())
         self._extras = False
 
     def hold(self, block: bytes, lines: list[bytes]) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import posixpath
 import re
@@ -36,8 +37,12 @@ def parent_of(path: str) -> str:
     return posixpath.dirname(path) or "."
 
 
+@functools.lru_cache(maxsize=256)
 def hidden(path: str, suffix: str) -> str:
-    """A temporary name beside ``path``. Hashed, because a name of 255 bytes leaves no room for a suffix."""
+    """A temporary name beside ``path``. Hashed, because a name of 255 bytes leaves no room for a suffix.
+
+    Remembered, because the same few files are replaced again and again.
+    """
     digest = hashlib.blake2b(posixpath.basename(path).encode("utf-8", "surrogateescape"), digest_size=8)
     return posixpath.join(posixpath.dirname(path), f".{digest.hexdigest()}.{suffix}")
 

@@ -39,10 +39,14 @@ def _plain(value: Any) -> Any:
 def encode(records: Sequence[Record]) -> bytes:
     """Records as frames."""
     frames = bytearray()
+    encoded = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+    replace = msgspec.structs.replace
+    nothing = Body("", None)
     for record in records:
-        framed = msgspec.structs.replace(record, body=Body(_type_of(record.body), record.body))
+        body = record.body
+        framed = replace(record, body=nothing if body is None else Body(_type_of(body), body))
         try:
-            data = msgspec.msgpack.encode(framed, enc_hook=_plain)
+            data = encoded(framed)
         except UnicodeEncodeError:
             # Somewhere in it is a name whose bytes are no text, as a survey of the inbox may find. One such file must
             # not be the end of whoever writes the trace.

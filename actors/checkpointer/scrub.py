@@ -56,7 +56,7 @@ class Scrub:
         self._began: float | None = None
         self._left: list[Thing] = []
         self._current: Thing | None = None
-        self._tally = Tally()
+        self._things = self._size_bytes = self._damaged = 0
 
     def under_way(self) -> bool:
         """Has a round begun that is not over?"""
@@ -64,7 +64,8 @@ class Scrub:
 
     def begin(self, things: Sequence[Thing], now: float) -> None:
         """A new round, over these."""
-        self._began, self._left, self._current, self._tally = now, list(things), None, Tally()
+        self._began, self._left, self._current = now, list(things), None
+        self._things = self._size_bytes = self._damaged = 0
 
     def next(self) -> Thing | None:
         """The thing in hand, or the next one; ``None`` when the round is over."""
@@ -74,7 +75,7 @@ class Scrub:
 
     def read(self, size_bytes: int) -> None:
         """So much of the thing in hand was read."""
-        self._tally = msgspec.structs.replace(self._tally, size_bytes=self._tally.size_bytes + size_bytes)
+        self._size_bytes += size_bytes
 
     def passed_over(self) -> None:
         """The thing in hand is no longer there to be verified."""
@@ -82,8 +83,8 @@ class Scrub:
 
     def done(self, *, damaged: bool) -> None:
         """The thing in hand was verified to its end."""
-        tally = self._tally
-        self._tally = msgspec.structs.replace(tally, things=tally.things + 1, damaged=tally.damaged + damaged)
+        self._things += 1
+        self._damaged += damaged
         self._current = None
 
     @property
@@ -98,4 +99,4 @@ class Scrub:
     @property
     def tally(self) -> Tally:
         """What the round has come to so far."""
-        return self._tally
+        return Tally(self._things, self._size_bytes, self._damaged)

@@ -7,7 +7,6 @@ Guarantees: whatever differs is ``Damaged``, in words; so is what cannot be read
 from __future__ import annotations
 
 import errno
-import posixpath
 from collections.abc import Generator, Iterable
 
 import msgspec
@@ -54,7 +53,7 @@ def read_back(disk: DiskPort, folder: str, manifest_digest: str) -> None:
 def reading(disk: DiskPort, folder: str, manifest_digest: str = "") -> Generator[int, None, Manifest]:
     """``verify`` in pieces: says after each how many bytes it has just read, and returns the manifest."""
     try:
-        raw = disk.read(posixpath.join(folder, MANIFEST))
+        raw = disk.read(f"{folder}/{MANIFEST}")
         yield len(raw)
         if manifest_digest and durable.digest_of_bytes(raw) != manifest_digest:
             raise Damaged(f"{folder}/{MANIFEST} is not the one that was committed")
@@ -66,7 +65,7 @@ def reading(disk: DiskPort, folder: str, manifest_digest: str = "") -> Generator
             odd = ", ".join(sorted(present ^ set(manifest.files)))
             raise Damaged(f"{folder} has missing or unknown files: {odd}")
         for name, entry in sorted(manifest.files.items()):
-            yield from _reading_file(disk, posixpath.join(folder, name), entry)
+            yield from _reading_file(disk, f"{folder}/{name}", entry)
     except (OSError, msgspec.MsgspecError) as error:
         raise Damaged(f"{folder}: {error}") from error
     return manifest
@@ -110,7 +109,7 @@ def check_counters(
     Raises:
         Damaged: a difference.
     """
-    path = posixpath.join(folder, TRAINER_STATE)
+    path = f"{folder}/{TRAINER_STATE}"
     try:
         state = decode_state(disk.read(path), path)
     except (OSError, msgspec.MsgspecError) as error:

@@ -20,6 +20,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from runtime.disk import FileStat, Kind
 from runtime.simulation.faults import (
@@ -40,6 +41,8 @@ from runtime.simulation.inodes import (
     failure,
     look_up,
 )
+
+T = TypeVar("T")
 
 PLENTY_BYTES = 1 << 40
 _FOLDER_BYTES = 4096
@@ -108,7 +111,7 @@ class SimDisk:
         fits = piece if len(piece) <= room else piece[: max(0, room)]
         if fits:
             start = len(node.data)
-            node.data += fits
+            node.set_data(node.data + fits)
             node.wrote(start, start + len(fits))
             node.modified_ns = node.changed_ns = self._now_ns()
             self._used += len(fits)
@@ -153,7 +156,8 @@ class SimDisk:
             removed = self._check_replace(moved, replaced, new)
             now = self._now_ns()
             del source.entries[source_name]
-            target.entries[target_name] = moved
+            source.changed()
+            target.put(target_name, moved)
             moved.changed_ns = source.modified_ns = target.modified_ns = now
             source.changed_ns = target.changed_ns = now
             self._journal.add((source, source_name, None), (target, target_name, moved), removed=removed)
@@ -222,13 +226,13 @@ class SimDisk:
 
     def read(self, path: str) -> bytes:
         self._powered()
-        return bytes(self._file(path).data)
+        return self._file(path).data
 
     def chunks(self, path: str, size: int) -> Iterator[bytes]:
         self._powered()
         node = self._file(path)
         position = 0
-        while piece := bytes(node.data[position : position + size]):
+        while piece := node.data[position : position + size]:
             yield piece
             position += len(piece)
             self._powered()
@@ -281,20 +285,51 @@ class SimDisk:
     def tree(self) -> dict[str, bytes | str | None]:
         """Everything there is, by path: a file's bytes, a link's target, ``None`` for a folder. Works when frozen."""
         return {
-            path: bytes(node.data) if isinstance(node, FileNode) else getattr(node, "target", None)
+            path: node.data if isinstance(node, FileNode) else getattr(node, "target", None)
             for path, node in every(self._root)
         }
 
-    def below(self, folder: str) -> Iterator[tuple[str, bytearray]]:
+    def below(self, folder: str) -> Iterator[tuple[str, bytes]]:
         """Every file below a folder, by path, with its content as it lies there; none if there is no such folder."""
         try:
             found = look_up(self._root, folder, follow=True)[2]
         except (FileNotFoundError, NotADirectoryError):
             return
         if isinstance(found, FolderNode):
-            for path, node in every(found, "" if folder == "." else f"{folder}/"):
-                if isinstance(node, FileNode):
-                    yield path, node.data
+            yield from _files_below(found, "" if folder == "." else f"{folder}/")
+
+    def bytes_of(self, path: str) -> int:
+        """Bytes of a file or link, or of all below a folder; 0 where there is nothing."""
+        try:
+            found = look_up(self._root, path, follow=False)[2]
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        return 0 if found is None else _bytes_of(found)
+
+    def state_of(self, folder: str) -> object:
+        """Another object as soon as a name or a content below this folder is another one; ``None`` without a folder."""
+        try:
+            found = look_up(self._root, folder, follow=False)[2]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.state if isinstance(found, FolderNode) else None
+
+    def understood(self, path: str, reader: Callable[[bytes], T]) -> T:
+        """What ``reader`` makes of a file, which is read through once for each content that the file has.
+
+        For checkers, who ask after every commit and find most files as they were. ``reader`` must be a function of the
+        content alone, and nobody may change what it returns.
+        """
+        self._powered()
+        node = self._file(path)
+        data = node.data
+        known = node.understood.get(reader)
+        if known is not None and known[0] is data:
+            result: T = known[1]
+            return result
+        result = reader(data)
+        node.understood[reader] = (data, result)
+        return result
 
     # What a person does. Durable at once, never a fault point, and not stopped by anything but a full disk.
 
@@ -313,7 +348,7 @@ class SimDisk:
         if anew or not isinstance(node, FileNode):
             self._unlinked(node)
             node = FileNode(self._number(), self._now_ns())
-            folder.entries[name] = node
+            folder.put(name, node)
             folder.modified_ns = folder.changed_ns = node.modified_ns
             self._settle(path, folder, name, node)
         node.person = True
@@ -324,7 +359,7 @@ class SimDisk:
         node = self._file(path)
         if self._used + len(data) > self.capacity_bytes:
             raise failure(errno.ENOSPC, path)
-        node.data += data
+        node.set_data(node.data + data)
         node.modified_ns = node.changed_ns = self._now_ns()
         self._used += len(data)
 
@@ -340,7 +375,7 @@ class SimDisk:
         if node is not None:
             raise failure(errno.EEXIST, path)
         made = FolderNode(self._number(), self._now_ns())
-        folder.entries[name] = made
+        folder.put(name, made)
         self._settle(path, folder, name, made)
 
     def person_remove(self, path: str) -> None:
@@ -354,15 +389,18 @@ class SimDisk:
                 self._unlinked(below)
         self._unlinked(node)
         del folder.entries[name]
+        folder.changed()
         folder.modified_ns = folder.changed_ns = self._now_ns()
         self._settle(path, folder, name, None)
 
     def corrupt(self, path: str, stream: random.Random) -> None:
         """Turn one bit of a file, as a bad sector or a bad hand does."""
-        data = self._file(path).data
-        if not data:
+        node = self._file(path)
+        if not node.data:
             raise failure(errno.EINVAL, path)
+        data = bytearray(node.data)
         data[stream.randrange(len(data))] ^= 1 << stream.randrange(8)
+        node.set_data(bytes(data))
 
     # Power.
 
@@ -473,12 +511,13 @@ class SimDisk:
         return node
 
     def _link(self, folder: FolderNode, name: str, node: Node) -> None:
-        folder.entries[name] = node
+        folder.put(name, node)
         folder.modified_ns = folder.changed_ns = self._now_ns()
         self._journal.add((folder, name, node))
 
     def _drop(self, folder: FolderNode, name: str, removed: FolderNode | None = None) -> None:
         del folder.entries[name]
+        folder.changed()
         folder.modified_ns = folder.changed_ns = self._now_ns()
         self._journal.add((folder, name, None), removed=removed)
 
@@ -522,3 +561,20 @@ class SimDisk:
             folder.durable.pop(name, None)
         else:
             folder.durable[name] = node
+
+
+def _files_below(folder: FolderNode, path: str) -> Iterator[tuple[str, bytes]]:
+    for name in sorted(folder.entries):
+        node = folder.entries[name]
+        if isinstance(node, FileNode):
+            yield path + name, node.data
+        elif isinstance(node, FolderNode):
+            yield from _files_below(node, f"{path}{name}/")
+
+
+def _bytes_of(node: Node) -> int:
+    if isinstance(node, FileNode):
+        return len(node.data)
+    if isinstance(node, LinkNode):
+        return len(node.target.encode())
+    return sum(map(_bytes_of, node.entries.values()))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import random
+import weakref
 from collections.abc import Iterator
 from functools import lru_cache
 from operator import itemgetter
+from typing import Any
 
 from runtime.simulation.faults import Survival
 
@@ -25,15 +27,31 @@ WAITING_MAX = 512
 class FileNode:
     """A file's bytes, as an append-only sequence of writes.
 
-    ``data`` is what a read sees. ``waiting`` are the ranges not yet synced; ``lost`` those whose sync failed: they are
-    in the cache and will never be on the platter.
+    ``data`` is what a read sees; never changed in place, so that whoever holds it can tell whether it is still the
+    content. ``waiting`` are the ranges not yet synced; ``lost`` those whose sync failed: they are in the cache and will
+    never be on the platter. ``above`` is the folder that names it, or did last. ``understood`` is what
+    ``SimDisk.understood`` made of which content.
     """
 
-    __slots__ = ("changed_ns", "data", "linked", "lost", "modified_ns", "number", "person", "waiting", "writers")
+    __slots__ = (
+        "above",
+        "changed_ns",
+        "data",
+        "linked",
+        "lost",
+        "modified_ns",
+        "number",
+        "person",
+        "understood",
+        "waiting",
+        "writers",
+    )
 
     def __init__(self, number: int, now_ns: int) -> None:
         self.number = number
-        self.data = bytearray()
+        self.above: weakref.ref[FolderNode] | None = None
+        self.data = b""
+        self.understood: dict[object, tuple[bytes, Any]] = {}
         self.waiting: list[tuple[int, int]] = []
         self.lost: list[tuple[int, int]] = []
         self.modified_ns = self.changed_ns = now_ns
@@ -58,18 +76,28 @@ class FileNode:
                     gone.append((stream.randint(start, end), end))
                 elif fate == "zeros":
                     zeroed.append((start, end))
-        found.data = bytearray(self.data)
-        length = len(found.data)
+        if not gone and not zeroed:
+            found.data = self.data
+            return found
+        data = bytearray(self.data)
+        length = len(data)
         for start, end in zeroed:
-            found.data[start:end] = bytes(end - start)
+            data[start:end] = bytes(end - start)
         for start, end in sorted(gone, key=itemgetter(1), reverse=True):
             # A range missing at the end shortens the file; one before bytes that arrived leaves a hole.
             if end == length:
                 length = start
             else:
-                found.data[start:end] = bytes(end - start)
-        del found.data[length:]
+                data[start:end] = bytes(end - start)
+        found.data = bytes(data[:length])
         return found
+
+    def set_data(self, data: bytes) -> None:
+        """It has another content from now on."""
+        self.data = data
+        folder = self.above() if self.above is not None else None
+        if folder is not None:
+            folder.changed()
 
     def wrote(self, start: int, end: int) -> None:
         """Remember a range that is in the cache alone."""
@@ -90,15 +118,36 @@ class LinkNode:
 
 
 class FolderNode:
-    """A folder: names as programs see them, and names as a power cut leaves them."""
+    """A folder: names as programs see them, and names as a power cut leaves them.
 
-    __slots__ = ("changed_ns", "durable", "entries", "modified_ns", "number")
+    ``state`` is another object after whatever was changed below. ``above`` is the folder that names this one, or did
+    last; weak, so that a disk that nobody needs any more is gone at once, without a collection.
+    """
+
+    __slots__ = ("__weakref__", "above", "changed_ns", "durable", "entries", "modified_ns", "number", "state")
 
     def __init__(self, number: int, now_ns: int) -> None:
         self.number = number
+        self.above: weakref.ref[FolderNode] | None = None
+        self.state = object()
         self.entries: dict[str, Node] = {}
         self.durable: dict[str, Node] = {}
         self.modified_ns = self.changed_ns = now_ns
+
+    def put(self, name: str, node: Node) -> None:
+        """Give a node its name."""
+        self.entries[name] = node
+        if not isinstance(node, LinkNode):
+            node.above = weakref.ref(self)
+        self.changed()
+
+    def changed(self) -> None:
+        """Something below is not what it was."""
+        state = object()
+        folder: FolderNode | None = self
+        while folder is not None:
+            folder.state = state
+            folder = folder.above() if folder.above is not None else None
 
     def survivor(self, survival: Survival, stream: random.Random) -> FolderNode:
         """The folder and all below it as they are found after a power cut. Call once the journal is decided."""
@@ -106,7 +155,7 @@ class FolderNode:
         found.changed_ns = self.changed_ns
         for name in sorted(self.durable):
             node = self.durable[name]
-            found.entries[name] = node if isinstance(node, LinkNode) else node.survivor(survival, stream)
+            found.put(name, node if isinstance(node, LinkNode) else node.survivor(survival, stream))
         found.durable = dict(found.entries)
         return found
 
@@ -201,9 +250,15 @@ class Journal:
         self.waiting = []
 
 
-@lru_cache(maxsize=4096)
 def _parts(path: str) -> tuple[str, ...]:
     return tuple(part for part in path.split("/") if part not in ("", "."))
+
+
+@lru_cache(maxsize=1 << 14)
+def _folders_and_name(path: str) -> tuple[tuple[str, ...], str]:
+    """The folders on the way and the last name; ``""`` if that is none, as in ``.`` and ``..``."""
+    *folders, name = _parts(path) or ("",)
+    return tuple(folders), "" if name == ".." else name
 
 
 def failure(number: int, path: str) -> OSError:
@@ -213,9 +268,24 @@ def failure(number: int, path: str) -> OSError:
 
 def look_up(root: FolderNode, path: str, *, follow: bool) -> tuple[FolderNode, str, Node | None]:
     """The folder, the name in it and what has that name. The name is ``""`` where ``path`` is the home itself."""
+    # Nearly every path leads through plain folders, and every look at the disk begins here.
+    folders, name = _folders_and_name(path)
+    folder = root
+    for part in folders:
+        child = folder.entries.get(part)
+        if type(child) is not FolderNode:
+            return _walk(root, path, follow=follow)
+        folder = child
+    child = folder.entries.get(name)
+    if not name or (follow and type(child) is LinkNode):
+        return _walk(root, path, follow=follow)
+    return folder, name, child
+
+
+def _walk(root: FolderNode, path: str, *, follow: bool) -> tuple[FolderNode, str, Node | None]:
+    """``look_up`` step by step, through links and upwards, and where something is not there."""
     trail = [root]
-    parts = _parts(path)
-    todo = list(reversed(parts))
+    todo = list(reversed(_parts(path)))
     links = 0
     while todo:
         part = todo.pop()

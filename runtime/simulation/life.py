@@ -75,6 +75,7 @@ class Life:
         self._counts: dict[str, int] = {}
         self._places: dict[object, int] = {}
         self._cuts, self._io, self._crashes = (self._channel(name) for name in ("cut", "io", "crash"))
+        self._spared = trial.spared
         self._passed = trial.crash_points.passed
         self._orders = trial.orders.seen
         self._written: set[tuple[str, str, str]] = trial.written
@@ -241,29 +242,30 @@ class Life:
 
     def _probe(self, actor: str, envelope: Envelope, moment: Literal["before", "after"]) -> None:
         """Any actor may crash over any message, before or after having handled it."""
-        if actor in self.trial.spared:
+        if actor in self._spared:
             return
         message = envelope.message
+        kind = type(message)
         if moment == "before":
             name = name_of(message)
             earlier = self._before.get(actor, name)
             self._before[actor] = name
             if earlier != name:
                 self._orders.add((actor, earlier, name))
-        if type(message) is not Tick:
+        if kind is not Tick:
             self._busy_until = max(self._busy_until, self.loop.time() + self._quiet_seconds)
         self._moments = point = self._moments + 1
-        nth = self._count((actor, type(message), moment))
+        nth = self._count((actor, kind, moment))
         crashes = self._crashes
         if moment == "before":
-            if crashes.aim and crashes.aim == type(message).__name__:
+            if crashes.aim and crashes.aim == kind.__name__:
                 crashes.passing(point)
-            if envelope.id == self._crashed_over and type(message) is not Tick:
+            if envelope.id == self._crashed_over and kind is not Tick:
                 crashes.again(point)
         if point < crashes.due and not crashes.places:
             return
         # Ticks are counted together, whatever their timer: a tick's name would have to be built each time.
-        place = f"{actor} {moment} {type(message).__name__}"
+        place = f"{actor} {moment} {kind.__name__}"
         if self._struck(crashes, point, place, nth, f"{actor} {moment} {name_of(message)}") is not None:
             self._crashed_over = envelope.id
             raise RuntimeError(f"sabotage {moment} {name_of(message)}")
@@ -271,7 +273,7 @@ class Life:
     def _job_trouble(self) -> JobTrouble | None:
         self._jobs += 1
         actor = ACTING.get()
-        if actor in self.trial.spared:
+        if actor in self._spared:
             return None
         return self._trouble("job", self._jobs, actor)
 

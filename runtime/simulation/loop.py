@@ -10,8 +10,9 @@ It guarantees:
 - A run that cannot end, ends: ``SimDeadlock``, ``SimHorizon`` and ``SimLivelock`` name the tasks and where they wait.
 - ``halt`` is a power cut: nothing runs after the current callback, no ``finally`` and no ``CancelledError``.
 
-It leans on private parts of Python 3.11's asyncio (``_run_once``, ``_ready``, ``__self__`` of a task's callback); a
-canary test holds them. It knows no sockets, subprocesses or threads: each of these is an escape and raises.
+It leans on private parts of Python 3.11's asyncio (``_run_once``, ``_ready``, what a handle holds, ``__self__`` of a
+task's callback); a canary test holds them. It knows no sockets, subprocesses or threads: each of these is an escape and
+raises.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
-from contextvars import Context
+from contextvars import Context, copy_context
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -82,6 +83,35 @@ class SimTask(asyncio.Task[Any]):
     lane: int
     step: int
     slipped: int
+
+
+class _Handle(asyncio.Handle):
+    """asyncio's own, made without a call: there is one for each step of each task, and none is ever debugged."""
+
+    __slots__ = ()
+
+    def __init__(self, callback: Any, args: Any, loop: SimLoop, context: Context | None) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
+class _TimerHandle(asyncio.TimerHandle):
+    """The same for timers."""
+
+    __slots__ = ()
+
+    def __init__(self, when: float, callback: Any, args: Any, loop: SimLoop, context: Context | None) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = self._scheduled = False
+        self._repr = self._source_traceback = None
+        self._when = when
 
 
 def mix(value: int) -> int:
@@ -256,7 +286,12 @@ class SimLoop(asyncio.BaseEventLoop):
             else:
                 trace += _PACK(_CALLBACKS, self._rounds, now)
             self.steps += 1
-            handle._run()
+            try:
+                handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001  (as asyncio's own handles do)
+                self._raised(handle, error)
             if self._halted is not None:
                 raise self._halted
         else:
@@ -265,7 +300,12 @@ class SimLoop(asyncio.BaseEventLoop):
                     continue
                 self.steps += 1
                 trace += _PACK(lane, step, now)
-                handle._run()
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001  (as asyncio's own handles do)
+                    self._raised(handle, error)
                 if self._halted is not None:
                     raise self._halted
         if len(trace) > 1 << 16:
@@ -276,6 +316,11 @@ class SimLoop(asyncio.BaseEventLoop):
             raise SimLivelock(self.dump(f"{self._steps_per_instant} steps and no time has passed"))
         if steps >= self._collect_at:
             self._collect()
+
+    def _raised(self, handle: asyncio.Handle, error: BaseException) -> None:
+        """A callback raised: whoever handles that is told as asyncio would."""
+        told = {"message": f"Exception in callback {handle!r}", "exception": error, "handle": handle}
+        self.call_exception_handler(told)
 
     def _jump(self, timers: list[tuple[float, int, asyncio.TimerHandle]]) -> None:
         """Nothing can run: to the next timer."""
@@ -345,7 +390,7 @@ class SimLoop(asyncio.BaseEventLoop):
         """In the next round."""
         if self._closed:  # type: ignore[attr-defined]
             raise RuntimeError("Event loop is closed")
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
@@ -359,12 +404,13 @@ class SimLoop(asyncio.BaseEventLoop):
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Equal times run in the order they were asked for. ``inf`` is no timer at all: nothing waits for it."""
-        self._check_closed()  # type: ignore[attr-defined]
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        if self._closed:  # type: ignore[attr-defined]
+            raise RuntimeError("Event loop is closed")
+        handle = _TimerHandle(when, callback, args, self, context)
         if when != math.inf:
             self._timer_count += 1
             heapq.heappush(self._timers, (when, self._timer_count, handle))
-            handle._scheduled = True  # type: ignore[attr-defined]
+            handle._scheduled = True
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -201,7 +201,9 @@ class Trial:
         self.deliveries: Sequence[Envelope] = ()
         self.counts: Counter[str] = Counter()
         self._epoch = chance.choice((ORDINARY_DAY, *changes))
-        self._checkers = checkers
+        self._checkers = {
+            moment: [checker for checker in checkers if moment in checker.when] for moment in get_args(Moment)
+        }
         self._between = between
         self._excuse = excuse
         self._record = record
@@ -209,6 +211,7 @@ class Trial:
         self._place = lru_cache(maxsize=8192)(place)
         self._lives_max = lives_max
         self._strikes: list[tuple[float, Strike]] = []
+        self._wrong_until = -math.inf
         self._violation: tuple[str, str] | None = None
         self._trace = hashlib.sha256()
         self.disk = SimDisk(now_ns=self._now_ns, capacity_bytes=capacity_bytes)
@@ -266,15 +269,15 @@ class Trial:
 
     def asks_at(self, moment: Moment) -> bool:
         """Is any checker asked then?"""
-        return any(moment in checker.when for checker in self._checkers)
+        return bool(self._checkers[moment])
 
     def ask(self, moment: Moment, *writing: str) -> None:
         """Ask every checker of this moment. Inside a life a violation halts it; between lives it is raised."""
         if len(writing) == 3:
             self.writing = (writing[0], writing[1], writing[2])
-        for checker in self._checkers:
-            if moment not in checker.when or self._violation is not None:
-                continue
+        for checker in self._checkers[moment]:
+            if self._violation is not None:
+                return
             self.moment = moment
             try:
                 checker.check(self)
@@ -292,6 +295,8 @@ class Trial:
     def note_strike(self, strike: Strike, at: float) -> None:
         """Something has struck."""
         self._strikes.append((at, strike))
+        if strike.kind != "bit_rot" or strike.where:
+            self._wrong_until = max(self._wrong_until, at + strike.seconds)
 
     def has_struck(self, strike: Strike) -> bool:
         """Has this one begun in an earlier life?"""
@@ -308,9 +313,7 @@ class Trial:
         A life that ended in the middle of something was wrong until the next one began: nothing is mended meanwhile.
         """
         since = self.now - seconds
-        return self._went_on_at <= since and all(
-            at + strike.seconds < since for at, strike in self._strikes if strike.kind != "bit_rot" or strike.where
-        )
+        return self._went_on_at <= since and self._wrong_until < since
 
     def went_well(self) -> bool:
         """Has nothing gone wrong in this life, and did nothing last into it?"""

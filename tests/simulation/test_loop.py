@@ -55,6 +55,19 @@ def test_a_private_detail_of_python_3_11_still_holds() -> None:
     assert {"_run_once", "_timer_handle_cancelled", "_check_closed", "call_soon", "call_later"} <= set(
         dir(asyncio.BaseEventLoop)
     )
+    # The loop makes its handles itself, and runs them.
+    assert {*asyncio.Handle.__slots__, *asyncio.TimerHandle.__slots__} == {
+        "_args",
+        "_callback",
+        "_cancelled",
+        "_context",
+        "_loop",
+        "_repr",
+        "_scheduled",
+        "_source_traceback",
+        "_when",
+        "__weakref__",
+    }
 
 
 def test_time_begins_at_zero_and_jumps_by_assignment() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runtime import durable
 from runtime.disk import DiskPort
 from runtime.simulation import (
     Fault,
@@ -546,6 +547,131 @@ def test_the_correct_protocol_survives_every_power_cut() -> None:
 def test_each_missing_step_is_caught(without: str, caught_by: set[str]) -> None:
     caught = {survival for survival in SURVIVALS if violations(without, survival)[0]}
     assert caught == caught_by
+
+
+# What checkers are told of what has changed.
+
+
+def write_more(disk: SimDisk) -> None:
+    handle = disk.open_append("state/deep/file")
+    disk.write(handle, b"more")
+    disk.close(handle)
+
+
+CHANGES: dict[str, Callable[[SimDisk], object]] = {
+    "a write": write_more,
+    "a new file": lambda disk: put(disk, "state/deep/new", b""),
+    "a rename inside": lambda disk: disk.rename("state/deep/file", "state/deep/other"),
+    "a rename out of it": lambda disk: disk.rename("state/deep/file", "elsewhere/file"),
+    "a rename into it": lambda disk: disk.rename("elsewhere/other", "state/deep/other"),
+    "a rename over a file": lambda disk: disk.rename("elsewhere/other", "state/deep/file"),
+    "a link": lambda disk: disk.symlink("nowhere", "state/deep/link"),
+    "a delete": lambda disk: disk.unlink("state/deep/file"),
+    "a new folder": lambda disk: disk.mkdir("state/deep/folder"),
+    "a removed folder": lambda disk: disk.rmdir("state/deep/empty"),
+    "a file that is put": lambda disk: disk.person_put("state/deep/file", b"whole"),
+    "bytes that arrive": lambda disk: disk.person_write("state/deep/file", b"more"),
+    "a folder that is put": lambda disk: disk.person_mkdir("state/deep/folder"),
+    "what a person takes": lambda disk: disk.person_remove("state/deep/file"),
+    "a bit that turns": lambda disk: disk.corrupt("state/deep/file", random.Random(0)),
+}
+
+
+def furnished() -> SimDisk:
+    disk = SimDisk()
+    for folder in ("state", "state/deep", "state/deep/empty", "elsewhere"):
+        disk.mkdir(folder)
+    put(disk, "state/deep/file", b"1")
+    put(disk, "elsewhere/other", b"22")
+    for folder in (".", "state", "state/deep", "elsewhere"):
+        disk.fsync_dir(folder)
+    return disk
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_folder_has_another_state_after_whatever_changes_below_it(change: str) -> None:
+    disk = furnished()
+    before = {folder: disk.state_of(folder) for folder in ("state", "state/deep")}
+    CHANGES[change](disk)
+    assert all(disk.state_of(folder) is not state for folder, state in before.items())
+
+
+def test_what_is_read_or_synced_or_changed_elsewhere_changes_no_state() -> None:
+    disk = furnished()
+    before = disk.state_of("state")
+    disk.read("state/deep/file")
+    disk.listdir("state/deep")
+    disk.fsync_dir("state/deep")
+    put(disk, "elsewhere/new", b"3")
+    assert before is not None
+    assert disk.state_of("state") is before
+
+
+def test_a_folder_that_was_moved_changes_where_it_lies_now() -> None:
+    disk = furnished()
+    disk.rename("state/deep", "elsewhere/deep")
+    before, left = disk.state_of("elsewhere"), disk.state_of("state")
+    disk.person_write("elsewhere/deep/file", b"more")
+    assert disk.state_of("elsewhere") is not before
+    assert disk.state_of("state") is left
+
+
+def test_after_a_power_cut_every_folder_has_another_state_and_after_a_kill_the_same() -> None:
+    disk = furnished()
+    before = disk.state_of("state/deep")
+    disk.power_cut("keep_all", random.Random(0))
+    assert disk.abandoned().state_of("state/deep") is before
+    rebooted = disk.reboot()
+    cut = rebooted.state_of("state/deep")
+    assert cut is not before
+    rebooted.corrupt("state/deep/file", random.Random(0))
+    assert rebooted.state_of("state/deep") is not cut
+
+
+def test_where_there_is_no_folder_there_is_no_state() -> None:
+    disk = furnished()
+    disk.symlink("state", "link")
+    for path in ("nothing", "nothing/below", "state/deep/file", "link"):
+        assert disk.state_of(path) is None
+
+
+def test_a_file_is_understood_once_for_each_content() -> None:
+    disk, read_through = furnished(), []
+
+    def reader(data: bytes) -> int:
+        read_through.append(data)
+        return len(data)
+
+    for _ in range(3):
+        assert disk.understood("state/deep/file", reader) == 1
+    disk.rename("state/deep/file", "elsewhere/file")
+    assert disk.understood("elsewhere/file", reader) == 1
+    assert read_through == [b"1"]
+    disk.person_write("elsewhere/file", b"2")
+    assert disk.understood("elsewhere/file", reader) == 2
+    disk.corrupt("elsewhere/file", random.Random(0))
+    disk.understood("elsewhere/file", reader)
+    assert len(read_through) == 3
+    put(disk, "state/new", b"1")
+    disk.rename("state/new", "elsewhere/file")
+    disk.understood("elsewhere/file", reader)
+    assert len(read_through) == 4
+
+
+def test_what_a_reader_refuses_it_refuses_every_time() -> None:
+    disk = furnished()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="invalid literal"):
+            disk.understood("state/deep/file", lambda data: int(data + b"x"))
+    with pytest.raises(FileNotFoundError):
+        disk.understood("state/nothing", len)
+
+
+def test_bytes_are_counted_as_they_are_by_the_durable_protocols() -> None:
+    disk = furnished()
+    disk.symlink("state", "elsewhere/link")
+    for path in (".", "state", "state/deep/file", "elsewhere", "elsewhere/link", "nothing", "state/deep/file/below"):
+        assert disk.bytes_of(path) == durable.size_of(disk, path)
 
 
 def test_primitives_cost_microseconds() -> None:

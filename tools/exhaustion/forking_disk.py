@@ -125,7 +125,8 @@ def fork(disk: SimDisk) -> ForkingDisk:
         copy = FolderNode(node.number, 0)
         copy.modified_ns, copy.changed_ns = node.modified_ns, node.changed_ns
         made[node.number] = copy
-        copy.entries = {name: copied(child) for name, child in node.entries.items()}
+        for name, child in node.entries.items():
+            copy.put(name, copied(child))
         same = node.durable == node.entries  # nodes are equal to themselves alone
         copy.durable = dict(copy.entries) if same else {name: copied(child) for name, child in node.durable.items()}
         return copy
@@ -149,7 +150,7 @@ def fork(disk: SimDisk) -> ForkingDisk:
 
 def _copied_file(node: FileNode, made: dict[int, Node]) -> FileNode:
     copy = FileNode(node.number, 0)
-    copy.data = bytearray(node.data)
+    copy.data = node.data
     copy.waiting, copy.lost = list(node.waiting), list(node.lost)
     copy.modified_ns, copy.changed_ns = node.modified_ns, node.changed_ns
     copy.writers, copy.person, copy.linked = node.writers, node.person, node.linked

@@ -14,6 +14,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -187,6 +188,8 @@ class Universe:
         plan = make_plan(seed, days)
         self._groups = tuple(group for group in plan.groups if group not in without)
         self._evidence = Evidence(plan.without(without))
+        self._config = _config(seed)
+        limits = _limits(self._config)
         given: Sequence[Strike] | None = None if faults is True else () if faults is False else faults
         self._trial = Trial(
             seed,
@@ -197,14 +200,14 @@ class Universe:
             quiet_seconds=QUIET_SECONDS,
             climate=CLIMATE,
             faults=given,
-            checkers=house_checkers(self._evidence, _limits(_config(seed)), _space(_config(seed))),
+            checkers=house_checkers(self._evidence, limits, _space(self._config)),
             commit_path="state/HEAD",
             between=self._between,
             excuse=self._excused,
             spared=("witness",),
             place=place,
             lives_max=LIVES_A_DAY_MAX * math.ceil(days),
-            rot=lambda how, seed: turn_a_bit(self._trial, self._evidence, _limits(_config(self.seed)).kept, how, seed),
+            rot=lambda how, seed: turn_a_bit(self._trial, self._evidence, limits.kept, how, seed),
             record=lambda records: encode(records),  # noqa: PLW0108 - looked up here when called: a test listens in
         )
         for folder in ("model", "inbox"):
@@ -253,7 +256,7 @@ class Universe:
             make=lambda: Witness(self._evidence, life.disk, lambda: life.seconds, life.violate),
             mailbox=MailboxSpec(100_000),
         )
-        return house(_config(self.seed), silent_parts(engine, merger), extra=(witness, *self._extra))
+        return house(self._config, silent_parts(engine, merger), extra=(witness, *self._extra))
 
     def _excused(self, error: BaseException) -> bool:
         """A load that fails again and again ends the daemon; so often must the engine really have failed."""
@@ -476,6 +479,7 @@ _HIDDEN = {
 }
 
 
+@lru_cache(maxsize=1 << 14)
 def place(path: str) -> str:
     """A path in a home without what people and the calendar put into it."""
     return _HIDDEN.get(path) or plain(_FILES.sub("FILE.jsonl", path))

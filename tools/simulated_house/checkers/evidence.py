@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from actors.checkpointer.head import HEAD_PATH, Head, decode
-from runtime.disk import DiskPort
-from tools.simulated_house.engine import Weights
+from actors.checkpointer.head import HEAD_PATH, TRAINER_STATE, Head, decode, decode_state
+from messages import LearningState
+from runtime.simulation.disk import SimDisk
+from tools.simulated_house.engine import ADAPTER, Weights
 from tools.simulated_house.people import Deed, Plan
 
 PLACES = ("inbox", "state/batches", "trained", "rejected", "failed")
@@ -80,8 +81,30 @@ def _nobody_waits(_: str) -> None:
     """Between two lives nobody hears what is announced."""
 
 
-def read_head(disk: DiskPort) -> Head | None:
+def read_head(disk: SimDisk) -> Head | None:
     """HEAD, if anything was ever committed."""
     if disk.stat(HEAD_PATH) is None:
         return None
-    return decode(disk.read(HEAD_PATH), Head, HEAD_PATH)
+    return disk.understood(HEAD_PATH, _head)
+
+
+def read_state(disk: SimDisk, folder: str) -> LearningState:
+    """The counters of a generation."""
+    return disk.understood(f"{folder}/{TRAINER_STATE}", _state)
+
+
+def read_weights(disk: SimDisk, folder: str) -> Weights:
+    """The adapter of a generation or of a delta."""
+    return disk.understood(f"{folder}/{ADAPTER}", _weights)
+
+
+def _head(data: bytes) -> Head:
+    return decode(data, Head, HEAD_PATH)
+
+
+def _state(data: bytes) -> LearningState:
+    return decode_state(data, TRAINER_STATE)
+
+
+def _weights(data: bytes) -> Weights:
+    return msgspec.json.decode(data, type=Weights)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 
 import msgspec
 
 from messages import Report
 from runtime import durable
 from runtime.disk import DiskPort
+from runtime.simulation.disk import SimDisk
 from runtime.simulation.trial import Moment, Trial, Violation
 from tools.simulated_house.checkers.evidence import PLACES, Evidence
 from tools.simulated_house.engine import held_out_count, held_out_of, lines_of_file
@@ -28,18 +30,29 @@ class EachFileIsInOnePlace:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
+        self._counted: dict[str, tuple[object, set[str], list[str]]] = {}
 
     def check(self, trial: Trial) -> None:
         evidence = self._evidence
-        found: Counter[str] = Counter()
-        for folder in PLACES:
-            for path, data in trial.disk.below(folder):
-                if path.endswith(".jsonl") and path.rpartition("/")[2] not in evidence.uploading:
-                    found[evidence.marks.get(bytes(data), path)] += 1
+        found = Counter(chain.from_iterable(self._marks_in(trial.disk, folder) for folder in PLACES))
         if found != evidence.arrived:
             for mark in sorted(evidence.arrived | found):
                 if found[mark] != evidence.arrived[mark]:
                     raise Violation(f"the file {mark} is in {found[mark]} places, expected {evidence.arrived[mark]}")
+
+    def _marks_in(self, disk: SimDisk, folder: str) -> list[str]:
+        """The mark of each whole file below a folder, or its path. Looked for where something has changed."""
+        state, uploading = disk.state_of(folder), set(self._evidence.uploading)
+        known = self._counted.get(folder)
+        if known is not None and state is not None and known[:2] == (state, uploading):
+            return known[2]
+        marks = [
+            self._evidence.marks.get(data, path)
+            for path, data in disk.below(folder)
+            if path.endswith(".jsonl") and path.rpartition("/")[2] not in uploading
+        ]
+        self._counted[folder] = (state, uploading, marks)
+        return marks
 
 
 class EverythingHasItsOutcome:
@@ -64,7 +77,7 @@ class EverythingHasItsOutcome:
                 if disk.stat(f"{path}.{kind}.json") is None:
                     raise Violation(f"{path} lies without its {kind}")
                 gave_up = place == "failed" and _report(disk, path).trouble.code in TRANSIENT
-                expected = expected_folder(bytes(data))
+                expected = expected_folder(data)
                 if place != expected and not gave_up:
                     raise Violation(f"{path} belongs into {expected}/")
 

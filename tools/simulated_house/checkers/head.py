@@ -18,14 +18,16 @@ class HeadAlwaysLoads:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._verified: set[tuple[str, str]] = set()
+        self._verified: dict[tuple[str, str], object] = {}
 
     def check(self, trial: Trial) -> None:
         disk, head = trial.disk, read_head(trial.disk)
         if head is None:
             return
         if trial.moment != "commit":
-            self._verified.clear()
+            self._verified = {
+                folder: state for folder, state in self._verified.items() if disk.state_of(folder[0]) is state
+            }
         folders = [(kept.path, kept.manifest) for kept in head.kept]
         folders += [(delta.path, delta.digest) for delta in head.deltas]
         try:
@@ -34,7 +36,7 @@ class HeadAlwaysLoads:
                     continue  # until it is found
                 if folder not in self._verified:
                     verify(disk, *folder)
-                    self._verified.add(folder)
+                    self._verified[folder] = disk.state_of(folder[0])
                 elif disk.stat(folder[0]) is None:
                     raise Violation(f"HEAD keeps {folder[0]}, which is gone")
         except Damaged as error:

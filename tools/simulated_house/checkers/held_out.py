@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from actors.checkpointer.head import TRAINER_STATE, decode_state
 from messages import BatchTrained
-from messages.held_out import HELD_OUT, read_held_out
+from messages.held_out import HELD_OUT, HeldOutWindow, read_held_out
 from runtime import durable
 from runtime.simulation.trial import Moment, Trial, Violation
-from tools.simulated_house.checkers.evidence import Evidence, read_head
+from tools.simulated_house.checkers.evidence import Evidence, read_head, read_state
 from tools.simulated_house.engine import held_out_count, held_out_of, lines_of_file, windows_of
 
 
@@ -19,17 +18,16 @@ class WhatIsHeldOutIsKept:
 
     def __init__(self, evidence: Evidence) -> None:
         self._files = {durable.digest_of_bytes(data): data for data in evidence.contents.values()}
+        self._windows: dict[tuple[str, int], list[HeldOutWindow]] = {}
         self._newest = ""
 
     def check(self, trial: Trial) -> None:
         head = read_head(trial.disk)
         if head is None:
             return
-        state = decode_state(trial.disk.read(f"{head.generation_path}/{TRAINER_STATE}"), TRAINER_STATE)
-        kept = {
-            one.digest: one.windows
-            for one in read_held_out(trial.disk.read(f"{head.generation_path}/{HELD_OUT}")).slices
-        }
+        state = read_state(trial.disk, head.generation_path)
+        held_out = trial.disk.understood(f"{head.generation_path}/{HELD_OUT}", read_held_out)
+        kept = {one.digest: one.windows for one in held_out.slices}
         told = [(one.receipt.digest, one.receipt.held_out) for one in state.unfiled if isinstance(one, BatchTrained)]
         told += [(state.cursor.digest, state.cursor.held_out)] if state.cursor is not None else []
         for digest, count in told:
@@ -44,11 +42,19 @@ class WhatIsHeldOutIsKept:
             self._newest = ""  # the power cut took its commit back
         if not self._newest:
             return
-        lines = lines_of_file(self._files[self._newest])
-        expected = windows_of(lines, held_out_of(lines, state.seed, self._newest, held_out_count(lines)))
+        expected = self._windows_of(self._newest, state.seed)
         found = kept.get(self._newest, ())
         if not found or list(found) != expected[: len(found)]:
             raise Violation(f"{HELD_OUT} of generation {head.generation} does not hold the slice of the newest file")
+
+    def _windows_of(self, digest: str, seed: int) -> list[HeldOutWindow]:
+        """What is held out of a file, worked out once."""
+        windows = self._windows.get((digest, seed))
+        if windows is None:
+            lines = lines_of_file(self._files[digest])
+            windows = windows_of(lines, held_out_of(lines, seed, digest, held_out_count(lines)))
+            self._windows[digest, seed] = windows
+        return windows
 
 
 class ARefusedNightLeavesYesterday:

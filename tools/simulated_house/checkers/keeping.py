@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from actors.checkpointer.head import GENERATIONS, SET_ASIDE, SNAPSHOTS, Head, generation_path
+from actors.checkpointer.head import DELTAS, GENERATIONS, SET_ASIDE, SNAPSHOTS, Head, generation_path
 from actors.checkpointer.retention import FALL_BACK, Bounds, judge, survey
 from runtime import durable
-from runtime.disk import DiskPort
+from runtime.simulation.disk import SimDisk
 from runtime.simulation.trial import Moment, Trial, Violation
 from tools.simulated_house.checkers.evidence import Evidence, read_head
 
@@ -95,15 +95,15 @@ class TheBoundsOfBytesHold:
         if head is None or let_go_lately or not trial.undisturbed_for(RETRIED_SECONDS):
             return
         must = _must_stay(head)
-        sizes = {kept.generation: durable.size_of(disk, kept.path) for kept in head.kept}
+        sizes = {kept.generation: disk.bytes_of(kept.path) for kept in head.kept}
         _check("generations", sizes, must, bounds.generations_bytes_max)
         models = {kept.model_path for kept in head.kept if kept.generation in must if kept.model_path}
         models |= {snapshot.model_path for snapshot in head.snapshots}
-        weights = {path: durable.size_of(disk, path) for path in head.models_needed()}
+        weights = {path: disk.bytes_of(path) for path in head.models_needed()}
         _check("merged models", weights, models, bounds.nights_bytes_max)
         days = _names(disk, SNAPSHOTS)
         pinned = {snapshot.day for snapshot in head.snapshots}
-        snapshots = {day: durable.size_of(disk, f"{SNAPSHOTS}/{day}") for day in days}
+        snapshots = {day: disk.bytes_of(f"{SNAPSHOTS}/{day}") for day in days}
         _check("snapshots", snapshots, {*pinned, *days[-1:]}, bounds.snapshots_bytes_max)
 
 
@@ -128,7 +128,7 @@ def _came_from(aside: str) -> str:
     return f"{SNAPSHOTS if kind == 'snapshots' else f'state/{kind}'}/{name}"
 
 
-def _names(disk: DiskPort, folder: str) -> list[str]:
+def _names(disk: SimDisk, folder: str) -> list[str]:
     names = disk.listdir(folder) if disk.stat(folder) is not None else []
     return [name for name in names if not durable.is_leftover(name)]
 
@@ -142,6 +142,8 @@ class WhatGoesWasForetold:
     def __init__(self, evidence: Evidence, bounds: Bounds) -> None:
         self._evidence = evidence
         self._bounds = bounds
+        self._seen: tuple[object, ...] = ()
+        self._foretold: list[str] = []
 
     def check(self, trial: Trial) -> None:
         if trial.moment == "operation":
@@ -165,7 +167,12 @@ class WhatGoesWasForetold:
             if source not in going:
                 raise Violation(f"{actor} deletes {source}; the dry run would have named {going or 'nothing'}")
 
-    def _going(self, disk: DiskPort) -> list[str]:
+    def _going(self, disk: SimDisk) -> list[str]:
         head = read_head(disk)
-        verdicts = judge(head, self._bounds, survey(disk, head, self._bounds))
-        return [verdict.path for verdict in verdicts if verdict.path and not verdict.stays]
+        # What the dry run looks at; it is asked again only where something there is not as it was.
+        seen = (head, *map(disk.state_of, (GENERATIONS, DELTAS, SET_ASIDE, SNAPSHOTS, MODELS)))
+        if seen != self._seen:
+            verdicts = judge(head, self._bounds, survey(disk, head, self._bounds))
+            self._foretold = [verdict.path for verdict in verdicts if verdict.path and not verdict.stays]
+            self._seen = seen
+        return self._foretold

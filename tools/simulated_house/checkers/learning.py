@@ -9,15 +9,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from actors.checkpointer.head import TRAINER_STATE, Head, Kept, decode_state
+from actors.checkpointer.head import Head, Kept
 from messages import BatchFailed, BatchTrained, Delta, LearningState, Receipt, Report
 from runtime import durable
-from runtime.disk import DiskPort
 from runtime.simulation.disk import SimDisk
 from runtime.simulation.trial import Moment, Trial, Violation
-from tools.simulated_house.checkers.evidence import Evidence, read_head
+from tools.simulated_house.checkers.evidence import Evidence, read_head, read_state, read_weights
 from tools.simulated_house.engine import (
-    ADAPTER,
     NOT_FINITE,
     PRISTINE,
     Weights,
@@ -47,6 +45,7 @@ class EachCommitGoesOn:
 
     def __init__(self, evidence: Evidence) -> None:
         self._files = {durable.digest_of_bytes(data): data for data in evidence.contents.values()}
+        self._steps: dict[tuple[str, int], list[list[bytes]]] = {}
         self._evidence = evidence
         self._last: Learnt | None = None
         self._generation = 0
@@ -81,7 +80,7 @@ class EachCommitGoesOn:
             if later and trial.moment == "commit" and trial.undisturbed_for(ORDER_SECONDS):
                 raise Violation(f"batch {outcome.batch} was learnt after {', '.join(later)}")
 
-    def _check_night(self, disk: DiskPort, head: Head, found: Learnt) -> None:
+    def _check_night(self, disk: SimDisk, head: Head, found: Learnt) -> None:
         chains = [_chain_of(disk, delta) for delta in head.deltas_in_force()]
         base = merged(disk.read(PRISTINE).decode(), chains)
         state = found.state
@@ -117,20 +116,26 @@ class EachCommitGoesOn:
             )
 
     def _trained(self, chain: str, step: int, digest: str, seed: int, begun: int, until: int | None) -> tuple[str, int]:
-        for examples in steps_of(lines_of_file(self._files[digest]), seed, digest)[begun:until]:
+        for examples in self._steps_of(digest, seed)[begun:until]:
             if not any(NOT_FINITE in example for example in examples):
                 chain = train(chain, examples)
                 step += 1
         return chain, step
 
+    def _steps_of(self, digest: str, seed: int) -> list[list[bytes]]:
+        """Worked out once for each file, although nearly each of its steps is committed."""
+        steps = self._steps.get((digest, seed))
+        if steps is None:
+            steps = self._steps[digest, seed] = steps_of(lines_of_file(self._files[digest]), seed, digest)
+        return steps
 
-def _learnt(disk: DiskPort, kept: Kept) -> Learnt:
-    state = decode_state(disk.read(f"{kept.path}/{TRAINER_STATE}"), TRAINER_STATE)
-    return Learnt(state, msgspec.json.decode(disk.read(f"{kept.path}/{ADAPTER}"), type=Weights))
+
+def _learnt(disk: SimDisk, kept: Kept) -> Learnt:
+    return Learnt(read_state(disk, kept.path), read_weights(disk, kept.path))
 
 
-def _chain_of(disk: DiskPort, delta: Delta) -> str:
-    return msgspec.json.decode(disk.read(f"{delta.path}/{ADAPTER}"), type=Weights).chain
+def _chain_of(disk: SimDisk, delta: Delta) -> str:
+    return read_weights(disk, delta.path).chain
 
 
 class LearningIsExact:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, time, timedelta
 
-from actors.checkpointer.head import TRAINER_STATE, Head, decode_state
+from actors.checkpointer.head import Head
 from runtime.simulation.trial import Moment, Trial, Violation
-from tools.simulated_house.checkers.evidence import Evidence, read_head
+from tools.simulated_house.checkers.evidence import Evidence, read_head, read_state
 from tools.simulated_house.checkers.rot import is_rotten
 
 HOUR = time(3)
@@ -38,7 +38,7 @@ class NightsComeWhenTheyAreOwed:
             return
         if is_rotten(trial.disk, self._evidence, head.generation_path):
             return  # until it is committed anew
-        state = decode_state(trial.disk.read(f"{head.generation_path}/{TRAINER_STATE}"), TRAINER_STATE)
+        state = read_state(trial.disk, head.generation_path)
         had = {delta.due_date for delta in head.deltas_in_force()}
         waits = self._evidence.paused or bool(self._evidence.uploading) or not _owed(now, state.learning_since, had)
         if waits or not trial.undisturbed_for(OWED_SECONDS) or life.seconds - life.began < OWED_SECONDS:
@@ -54,7 +54,7 @@ class NightsComeWhenTheyAreOwed:
         folded = next((kept for kept in head.kept if kept.generation == delta.generation), None)
         if not delta.due_date or folded is None:
             return
-        since = decode_state(trial.disk.read(f"{folded.path}/{TRAINER_STATE}"), TRAINER_STATE).learning_since
+        since = read_state(trial.disk, folded.path).learning_since
         due = datetime.combine(datetime.fromisoformat(delta.due_date).date(), HOUR)
         if since is not None and datetime.fromisoformat(since).replace(tzinfo=None) >= due:
             raise Violation(f"the night due at {due} folded what was begun at {since}, before the next hour")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from runtime import durable
-from runtime.disk import DiskPort
+from runtime.simulation.disk import SimDisk
 from runtime.simulation.trial import Moment, Trial, Violation
 from runtime.simulation.weather import HANGS_SECONDS
 from tools.simulated_house.checkers.evidence import Evidence
@@ -27,9 +27,9 @@ class Space(msgspec.Struct, frozen=True):
     minimum: int
     recovered: int
 
-    def usable(self, disk: DiskPort) -> int:
+    def usable(self, disk: SimDisk) -> int:
         """What is free, less what a spent reserve is owed."""
-        lies = durable.size_of(disk, RESERVE) + durable.size_of(disk, STAGED)
+        lies = disk.bytes_of(RESERVE) + disk.bytes_of(STAGED)
         return disk.free_bytes() - max(0, self.reserve_bytes - lies)
 
 

@@ -12,8 +12,11 @@ from tools.simulated_house.checkers.evidence import Evidence, read_head
 
 def is_rotten(disk: SimDisk, evidence: Evidence, folder: str) -> bool:
     """Is this the very folder in which a bit has turned?"""
-    known, found = evidence.rotten.get(folder), disk.stat(folder)
-    return known is not None and found is not None and found.inode == known.inode
+    known = evidence.rotten.get(folder)
+    if known is None:
+        return False
+    found = disk.stat(folder)
+    return found is not None and found.inode == known.inode
 
 
 def named_and_rotten(disk: SimDisk, evidence: Evidence) -> Sequence[str]:

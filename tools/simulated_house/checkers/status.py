@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import msgspec
 
 from runtime.simulation.trial import Moment, Trial, Violation
 from tools.simulated_house.checkers.evidence import Evidence
@@ -23,7 +23,7 @@ class StatusIsTrue:
     def check(self, trial: Trial) -> None:
         if trial.moment == "stop" and not trial.undisturbed_for(STOP_SECONDS):
             return  # the write that would have said so may have been the one that failed
-        page = json.loads(trial.disk.read(STATUS))
+        page = trial.disk.understood(STATUS, msgspec.json.decode)
         if trial.moment == "quiet":
             self._check_training(page["state"], page["batch"]["batch"] if page["batch"] else "")
         elif page["state"] != "stopped" or page["batch"] is not None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from runtime.simulation.trial import Moment, Trial, Violation
-from tools.simulated_house.checkers.evidence import Evidence, read_head
-from tools.simulated_house.engine import ADAPTER, Weights
+from tools.simulated_house.checkers.evidence import Evidence, read_head, read_weights
 
 STOP_SECONDS = 300.0
 
@@ -27,6 +24,6 @@ class WhatWasLearntIsCommittedAtAStop:
         head = read_head(trial.disk)
         if head is None:
             raise Violation(f"the daemon has stopped after {learnt.steps} steps, and nothing was ever committed")
-        kept = msgspec.json.decode(trial.disk.read(f"{head.generation_path}/{ADAPTER}"), type=Weights)
+        kept = read_weights(trial.disk, head.generation_path)
         if kept != learnt and kept.base == learnt.base:
             raise Violation(f"the daemon has stopped after step {learnt.steps}, and step {kept.steps} is in force")

@@ -20,7 +20,7 @@ from messages import (
     TrainingProgress,
 )
 from runtime import Actor, on
-from runtime.disk import DiskPort
+from runtime.simulation.disk import SimDisk
 from tools.simulated_house.checkers.evidence import Evidence, read_head
 from tools.simulated_house.engine import Weights
 
@@ -34,7 +34,7 @@ class Witness(Actor):
     """
 
     def __init__(
-        self, evidence: Evidence, disk: DiskPort, now: Callable[[], float], violate: Callable[[str, str], None]
+        self, evidence: Evidence, disk: SimDisk, now: Callable[[], float], violate: Callable[[str, str], None]
     ) -> None:
         self._evidence = evidence
         self._disk = disk
