@@ -18,7 +18,7 @@ from runtime.actor import Actor, HandlerError, Tick, handlers_of, timers_of
 from runtime.hot.desk import IDLE, Desk
 from runtime.hot.envelope import Envelope, Turn
 from runtime.hot.mailbox import Mailbox
-from runtime.hot.serving import Sender
+from runtime.hot.serving import sender
 from runtime.timers import Timers
 from runtime.trace import Kind, kept, raised
 from runtime.tree import Child
@@ -95,8 +95,8 @@ class Cell:
         self.system = system
         self.child = child
         self.name = child.name
-        self.mailbox = Mailbox(child.mailbox, direct=system.delivery is None)
-        self.desk = Desk(child.name, self.mailbox)
+        self.mailbox = Mailbox(child.mailbox, child.name, direct=system.delivery is None)
+        self.desk = Desk(self.mailbox)
         self.handlers = handlers_of(child.actor)
         self.timers = timers_of(child.actor)
         for field in (timer.every if timer.daily is None else timer.daily for timer in self.timers):
@@ -210,7 +210,7 @@ class Cell:
     def send(self, message: Message) -> Awaitable[None]:
         if self.instance is not None and type(self.instance).send is Actor.send:
             # From the second message on the instance has a sender of its own, with what this one looks up bound to it.
-            self.instance.send = Sender(self.system.board, self.desk).send  # type: ignore[method-assign]
+            self.instance.send = sender(self.system.board, self.mailbox)  # type: ignore[assignment,method-assign]
         return self.system.deliver(self.name, self.current_id, message)
 
     def post(self, message: Message) -> None:

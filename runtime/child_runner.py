@@ -21,7 +21,7 @@ from runtime.actor import Actor, functions_of
 from runtime.cell import Cell, Stop
 from runtime.errors import OperatorError
 from runtime.hot.envelope import Envelope
-from runtime.hot.serving import serve
+from runtime.hot.serving import BURST, serve
 from runtime.stacks import where_it_broke
 from runtime.tree import Child, Retry
 
@@ -254,6 +254,20 @@ class ChildRunner:
         system = self.system
         handlers = {} if system.probe is not None else functions_of(type(actor))
         return serve(self.cell.desk, system.board, actor, handlers, self)
+
+    async def handle_control(self) -> bool:
+        """Deal with what waits in the control lane; ``True`` if it was the order to stop.
+
+        Of messages that beget each other at most so many are dealt with that others are let run in between.
+        """
+        mailbox = self.cell.mailbox
+        for _ in range(BURST):
+            if not mailbox.control:
+                break
+            mailbox.in_hand = envelope = mailbox.control.pop(0)
+            if await self.handle_other(envelope):
+                return True
+        return False
 
     async def handle_other(self, envelope: Envelope) -> bool:
         """Deal with what is not plain; ``True`` if it was the order to stop, and what was to be drained is drained."""

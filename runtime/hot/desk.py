@@ -67,8 +67,8 @@ class Desk:
         "waits",
     )
 
-    def __init__(self, name: str, mailbox: Mailbox) -> None:
-        self.name = name
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.name = mailbox.name
         self.mailbox = mailbox
         self.handling: Coroutine[Any, Any, Any] | None = None
         self.begun_at = IDLE

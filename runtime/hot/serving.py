@@ -10,6 +10,7 @@ import anyio.lowlevel
 
 from runtime.hot.desk import Desk
 from runtime.hot.envelope import Envelope, Turn
+from runtime.hot.mailbox import Mailbox
 from runtime.hot.switchboard import Switchboard
 
 if TYPE_CHECKING:
@@ -17,84 +18,95 @@ if TYPE_CHECKING:
     from runtime.child_runner import ChildRunner
 
 BURST: Final = 256
-"""Messages that are handled before others are let run, should no handler ever suspend."""
+"""Messages that are handled before others are let run, although no handler suspended."""
 
-Handlers = dict["type[Message]", Callable[[Any, Any], Coroutine[Any, Any, Any]]]
+Handler = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 
 
-class Sender:
-    """``Actor.send`` at its quickest, for messages of the plain kind; the others are left to the system."""
+def sender(board: Switchboard, mailbox: Mailbox) -> Callable[[Message], Awaitable[None]]:
+    """``Actor.send`` at its quickest, for the owner of ``mailbox`` and messages of the plain kind.
 
-    __slots__ = ("_board", "_desk")
+    The others are left to the system.
+    """
+    ring, entries, now, routes, name = board.ring, board.ring.entries, board.now, board.receivers, mailbox.name
+    sent = board.sent
+    kind: type[Message] | None = None
+    receivers: tuple[Mailbox, ...] | None = None
 
-    def __init__(self, board: Switchboard, desk: Desk) -> None:
-        self._board = board
-        self._desk = desk
-
-    def send(self, message: Message) -> Awaitable[None]:
-        """See ``Actor.send``."""
-        board, desk = self._board, self._desk
-        receivers = board.receivers.get(type(message))
-        in_hand = desk.mailbox.in_hand
+    def send(message: Message) -> Awaitable[None]:
+        nonlocal kind, receivers
+        if type(message) is not kind:  # mostly it is as the last time
+            kind = type(message)
+            receivers = routes.get(kind)
+        in_hand = mailbox.in_hand
         cause = 0 if in_hand is None else in_hand.id
         if receivers is None:
-            return board.system.deliver(desk.name, cause, message)
-        ring, at = board.ring, board.now()
+            return board.system.deliver(name, cause, message)
+        at = now()
         for to in receivers:
-            mailbox = to.mailbox
-            work = mailbox.work
-            depth = len(work) - mailbox.taken
-            if depth >= mailbox.bound:
+            work = to.work
+            depth = len(work) - to.taken
+            if depth >= to.bound:
                 left = receivers[receivers.index(to) :]
-                return board.system.deliver_to([each.name for each in left], desk.name, cause, message)
-            ring.newest_id += 1
-            envelope = Envelope(ring.newest_id, cause, desk.name, to.name, message, at, depth)
-            ring.entries.append(envelope)
+                return board.system.deliver_to([each.name for each in left], name, cause, message)
+            number = ring.newest_id + 1
+            ring.newest_id = number
+            envelope = Envelope(number, cause, name, to.name, message, at, depth)
+            entries.append(envelope)
             work.append(envelope)
-            waiter = mailbox.waiter
+            waiter = to.waiter
             if waiter is not None:
-                mailbox.waiter = None
+                to.waiter = None
                 if not waiter.done():
                     waiter.set_result(None)
-        assert board.sent is not None, "the system is running"
-        return board.sent
+        return sent
+
+    return send
 
 
 async def serve(  # noqa: C901 - one loop, for a call in it would cost as much as all the rest
-    desk: Desk,
-    board: Switchboard,
-    instance: object,
-    handlers: Handlers,
-    runner: ChildRunner,
+    desk: Desk, board: Switchboard, instance: object, handlers: dict[type[Message], Handler], runner: ChildRunner
 ) -> None:
-    """Lease message after message until told to stop.
+    """Handle message after message until told to stop.
 
     Args:
         handlers: message type -> the function that handles it, called with ``instance`` and the message.
-        runner: deals with what has none, and with what only one incarnation may handle; says whether to stop.
+        runner: deals with the control lane, with what has no such handler, and with what only one incarnation may
+            handle; says whether to stop.
     """
     mailbox, ring, now = desk.mailbox, board.ring, board.now
     control, work, entries = mailbox.control, mailbox.work, ring.entries
-    mailbox.clear_away(mailbox.taken)
     loop = asyncio.get_running_loop()
+    kind: type[Message] | None = None
+    handler: Handler | None = None
+    others_ran_at = desk.handled
     while True:
+        mailbox.in_hand = None
+        if mailbox.taken:
+            mailbox.clear_away()
         if not control and not work:
             mailbox.waiter = waiter = loop.create_future()
             await waiter
+            others_ran_at = desk.handled
+        elif desk.handled - others_ran_at >= BURST:
+            await anyio.lowlevel.checkpoint()
+            others_ran_at = desk.handled
         done: Envelope | None = None
+        taken = 0
         desk.busy_from = now()
-        for _ in range(BURST):
-            if control:
-                envelope = control.pop(0)
-            elif mailbox.taken < len(work):
-                envelope = work[mailbox.taken]
-                mailbox.taken += 1
-                if mailbox.rooms is not None:
-                    mailbox.give_room()
-            else:
+        if control and await runner.handle_control():
+            return
+        for envelope in work:  # and what is added to it meanwhile
+            if control or taken == BURST:
                 break
+            taken += 1
+            mailbox.taken = taken
             mailbox.in_hand = envelope
-            handler = handlers.get(type(envelope.message))
+            if mailbox.rooms is not None:
+                mailbox.give_room()
+            if type(envelope.message) is not kind:  # mostly it is as the last time
+                kind = type(envelope.message)
+                handler = handlers.get(kind)
             if handler is None or envelope.incarnation:
                 if done is not None:
                     entries.append(Turn(now(), done, None))
@@ -118,9 +130,6 @@ async def serve(  # noqa: C901 - one loop, for a call in it would cost as much a
                 entries.append(Turn(at, done, None))
                 done = None
                 board.answer(at, envelope, answer)
-        mailbox.in_hand = None
-        if mailbox.taken:
-            mailbox.clear_away(mailbox.taken)
         at = now()
         desk.rest(at)
         if done is not None:
@@ -128,5 +137,3 @@ async def serve(  # noqa: C901 - one loop, for a call in it would cost as much a
             desk.last_message = type(done.message).__name__
         if len(entries) > ring.most:
             ring.trim()
-        if control or work:
-            await anyio.lowlevel.checkpoint()  # let others run, should no handler ever suspend

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.errors import AskFailed, AskTimeout
 from runtime.hot.desk import Desk, Wait
 from runtime.hot.envelope import Envelope, Reply
+from runtime.hot.mailbox import Mailbox
 from runtime.hot.ring import Ring
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ class Switchboard:
     """One for each ``ActorSystem``, which does all that is not done here.
 
     Attributes:
-        receivers: message type -> who hears it, for the types that go to the end of every hearer's work lane.
+        receivers: message type -> the mailboxes of who hears it, for the types that go to the end of every work lane.
         answerers: question type -> who answers it, for those that exactly one actor answers.
         asked: delivery id -> who waits for its answer.
-        sent: done for ever: what an awaited send gives that did not have to wait.
+        sent: what a send gives that did not have to wait; it may be awaited again and again.
     """
 
     __slots__ = (
@@ -51,24 +52,21 @@ class Switchboard:
         "system",
     )
 
-    def __init__(self, system: ActorSystem, ring: Ring, now: Callable[[], float]) -> None:
+    def __init__(self, system: ActorSystem, ring: Ring, now: Callable[[], float], sent: Awaitable[None]) -> None:
         self.system = system
         self.ring = ring
         self.now = now
-        self.receivers: dict[type[Message], tuple[Desk, ...]] = {}
+        self.sent = sent
+        self.receivers: dict[type[Message], tuple[Mailbox, ...]] = {}
         self.answerers: dict[type[Message], Answerer] = {}
         self.asked: dict[int, Wait] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.sent: Awaitable[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._looks_for_late_at = math.inf
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """The system runs, in this loop."""
         self.loop = loop
-        sent = loop.create_future()
-        sent.set_result(None)
-        self.sent = sent
 
     def close(self) -> None:
         """The system is over: no timer is left behind."""

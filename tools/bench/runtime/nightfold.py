@@ -215,14 +215,14 @@ def _link(token: type[Message], following: Message) -> type[Actor]:
 
         sends = (type(following),)
 
-        def __init__(self, tally: Tally, going: list[int]) -> None:
+        def __init__(self, tally: Tally, tokens: int) -> None:
             self._tally = tally
-            self._going = going
+            self._tokens = tokens
 
         async def hop(self, _: Message) -> None:
             tally = self._tally
             tally.left -= 1
-            if tally.left >= self._going[0]:
+            if tally.left >= self._tokens:
                 await self.send(following)
             elif not tally.left:
                 tally.done()
@@ -236,11 +236,11 @@ def _link(token: type[Message], following: Message) -> type[Actor]:
 @contextlib.asynccontextmanager
 async def _ring(tokens: int) -> AsyncIterator[Run]:
     kinds = _tokens()
-    tally, going = Tally(), [tokens]
+    tally = Tally()
     children = []
     for number, kind in enumerate(kinds):
         link: Any = _link(kind, kinds[(number + 1) % RING]())
-        children.append(Child(f"link {number}", link, make=partial(link, tally, going), mailbox=BOUND))
+        children.append(Child(f"link {number}", link, make=partial(link, tally, tokens), mailbox=BOUND))
     async with running(*children) as system:
 
         async def run(count: int) -> int:
