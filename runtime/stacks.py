@@ -24,7 +24,8 @@ def where_it_waits(awaited: Any) -> str:
     while awaited is not None:
         frame: FrameType | None = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:
-            lines.append(f"  awaits {awaited!r}")
+            # The kind and not the thing: its repr holds an address, and the same seed would not give the same text.
+            lines.append(f"  awaits {type(awaited).__qualname__}")
             break
         lines.append(_line(frame))
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)

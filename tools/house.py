@@ -47,11 +47,15 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
 
 @dataclass(frozen=True)
 class Parts:
-    """What stands behind the ports. Factories, so that each incarnation gets a fresh one."""
+    """What stands behind the ports. Factories, so that each incarnation gets a fresh one.
+
+    ``pid`` is whom the status page names; ``None``: this process.
+    """
 
     engine: Callable[[], Engine]
     merger: Callable[[], Merger]
     console: Console
+    pid: int | None = None
 
 
 def read_config(home: Path) -> Composed:
@@ -94,7 +98,7 @@ def house(config: Composed, parts: Parts, *, extra: tuple[Child, ...] = ()) -> B
             Child(
                 "status_reporter",
                 StatusReporter,
-                make=lambda: StatusReporter(parts.console),
+                make=lambda: StatusReporter(parts.console, parts.pid),
                 settings=take("status_reporter", StatusReporterSettings),
                 mailbox=MailboxSpec(4096, "dead_letter", (TrainingProgress, DiskMeasured, InboxSurveyed)),
                 stop_within=10.0,
@@ -160,6 +164,6 @@ def house(config: Composed, parts: Parts, *, extra: tuple[Child, ...] = ()) -> B
     return tree
 
 
-def silent_parts(engine: Callable[[], Engine], merger: Callable[[], Merger]) -> Parts:
+def silent_parts(engine: Callable[[], Engine], merger: Callable[[], Merger], *, pid: int | None = None) -> Parts:
     """Parts for a house that nobody watches."""
-    return Parts(engine=engine, merger=merger, console=SilentConsole())
+    return Parts(engine=engine, merger=merger, console=SilentConsole(), pid=pid)

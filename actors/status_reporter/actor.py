@@ -130,12 +130,13 @@ class StatusReporter(Actor):
 
     settings: StatusReporterSettings
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, pid: int | None = None) -> None:
         self._console = console or SilentConsole()
+        self._pid = os.getpid() if pid is None else pid
 
     async def on_start(self) -> None:
         now = self._now()
-        self._folder = Folder(Page(pid=os.getpid(), started=now, heartbeat=now))
+        self._folder = Folder(Page(pid=self._pid, started=now, heartbeat=now))
         self._folder.page.counts = await self.blocking(self._prepare)
         self._events: list[bytes] = []
         self._torn = False

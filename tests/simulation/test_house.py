@@ -67,14 +67,17 @@ def test_faults_and_deeds_can_be_left_out() -> None:
     assert part.deeds == whole.deeds[2:]
 
 
-def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
-    command = [sys.executable, "-m", "tools.simulate", "--seeds", "3", "--first-seed", "7", "--jobs", "1"]
+def test_the_same_seed_gives_the_same_trace_in_another_process_and_checkout(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.simulate", "--seeds", "3", "--first-seed", "5", "--jobs", "1"]
+    # What fails tells where, and what is told fills the disk: a checkout's path must not be in it.
+    elsewhere = tmp_path / "a checkout whose path is a good deal longer"
+    elsewhere.symlink_to(ROOT)
     lines = []
-    for hash_seed in ("0", "1"):
+    for hash_seed, checkout in (("0", ROOT), ("1", elsewhere)):
         done = subprocess.run(
             command,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(checkout)},
             capture_output=True,
             text=True,
             check=True,
@@ -82,6 +85,12 @@ def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
         lines.append(next(line for line in done.stdout.splitlines() if line.startswith("trace sha256")))
     assert lines[0] == lines[1]
     assert run_seed(7, 1.0).trace != run_seed(8, 1.0).trace
+
+
+def test_the_pid_of_the_simulating_process_is_not_in_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = run_seed(7, 1.0).trace
+    monkeypatch.setattr(os, "getpid", lambda: 10**18)
+    assert run_seed(7, 1.0).trace == ours
 
 
 _open_batch = DeviceJobs.open_batch

@@ -155,7 +155,7 @@ async def _life(loop: SimLoop, disk: SimDisk, probe: Probe) -> None:
         return SimMerger(disk, workers, _Quick(), never)
 
     system = ActorSystem(
-        house(compose(CONFIG, SECTIONS, file="story"), silent_parts(engine, merger)),
+        house(compose(CONFIG, SECTIONS, file="story"), silent_parts(engine, merger, pid=1)),
         clock=SimClock(loop),
         disk=disk,
         workers=workers,

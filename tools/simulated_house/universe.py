@@ -256,7 +256,9 @@ class Universe:
             make=lambda: Witness(self._evidence, life.disk, lambda: life.seconds, life.violate),
             mailbox=MailboxSpec(100_000),
         )
-        return house(self._config, silent_parts(engine, merger), extra=(witness, *self._extra))
+        # The true pid would give the status page another length, and so the simulated disk another free space.
+        parts = silent_parts(engine, merger, pid=life.number)
+        return house(self._config, parts, extra=(witness, *self._extra))
 
     def _excused(self, error: BaseException) -> bool:
         """A load that fails again and again ends the daemon; so often must the engine really have failed."""
