@@ -206,6 +206,17 @@ class Actor:
         """Put a message into this actor's own mailbox after a while, unless this incarnation ends before."""
         self._cell.post_later(seconds, message)
 
+    def snooze(self, timer: str, seconds: float) -> None:
+        """The ``@every`` method ``timer`` has nothing to do for so long: its next tick comes then.
+
+        One that is waiting already still comes; the pace after that is the timer's own. It lasts for this incarnation,
+        and before the timers run (in ``on_start``) it does nothing.
+
+        Raises:
+            LookupError: no ``@every`` method is called so.
+        """
+        self._cell.snooze(timer, seconds)
+
     async def device_call(self, job: Callable[[], T]) -> T:
         """Run ``job`` in this actor's thread and wait for what it returns, or raise what it raised."""
         return await self._cell.device_call(job)

@@ -260,6 +260,12 @@ class Cell:
             self._timers = Timers(self)
         self._timers.post_later(seconds, message, lambda due: self._put_own(due, cause))
 
+    def snooze(self, method: str, seconds: float) -> None:
+        if not any(timer.method == method and timer.every is not None for timer in self.timers):
+            raise LookupError(f"{self.name} has no @every timer called {method}")
+        assert self._timers is not None, "a cell whose actor has timers keeps them"
+        self._timers.snooze(method, seconds)
+
     async def device_call(self, job: Callable[[], T]) -> T:
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 

@@ -28,6 +28,7 @@ class Timers:
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._handles: dict[str, asyncio.TimerHandle] = {}
+        self._ticks: dict[str, Callable[[], None]] = {}
         self._daily_done: dict[str, set[date]] = {}
         self._later = 0
 
@@ -70,7 +71,15 @@ class Timers:
             cell.system.put(cell, cell.name, 0, Tick(timer=method), control=True, incarnation=incarnation)
             self._handles[method] = loop.call_later(seconds, fire)
 
+        self._ticks[method] = fire
         self._handles[method] = loop.call_later(seconds, fire)
+
+    def snooze(self, method: str, seconds: float) -> None:
+        """The next tick of an ``@every`` timer comes in ``seconds``; those after it at its own pace again."""
+        handle = self._handles.get(method)
+        if handle is not None and method in self._ticks:
+            handle.cancel()
+            self._handles[method] = asyncio.get_running_loop().call_later(seconds, self._ticks[method])
 
     def _start_daily(self, method: str, at: time) -> None:
         cell, loop = self._cell, asyncio.get_running_loop()

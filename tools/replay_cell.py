@@ -230,6 +230,9 @@ class ReplayCell:
     def post_later(self, seconds: float, message: Message) -> None:
         self.later.append(Later(message, self.system.clock.at + seconds))
 
+    def snooze(self, _timer: str, _seconds: float) -> None:
+        """The ticks that came are in the record."""
+
     def watch(self, _name: str) -> None:
         """The news of it is in the record."""
 

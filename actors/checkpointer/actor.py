@@ -298,6 +298,7 @@ class Checkpointer(Actor):
             await self.send(DamageHealed(what=found.sound_again, how="it was restored"))
         if found.finished is not None:
             self._scrub_at = found.next_at
+            self.snooze("scrub", found.next_at - now)
             tally, seconds = found.finished, round(found.seconds, 1)
             await self.send(ScrubFinished(tally.things, tally.size_bytes, tally.damaged, seconds))
 

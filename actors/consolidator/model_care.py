@@ -137,8 +137,11 @@ class ModelCare(Actor):
             return
         if self._scrub is None:
             now = self.clock.monotonic()
-            if self._scrub_began is not None and now - self._scrub_began < self.settings.scrub_round_every_seconds:
-                return
+            if self._scrub_began is not None:
+                rest = self._scrub_began + self.settings.scrub_round_every_seconds - now
+                if rest > 0:
+                    self.snooze("scrub", rest)
+                    return
             self._scrub_began = now
             self._scrub = Scrub(self.disk, (await self.ask(ModelsWanted(), timeout=ASK_SECONDS)).models)
         scrub = self._scrub

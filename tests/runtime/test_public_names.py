@@ -139,7 +139,7 @@ NoSettings OperatorError Retry Tick TopologyError WaitCycle daily every on
 """
 
 ACTOR_NAMES = """
-ask blocking cloakroom clock device device_call disk finish name on_device on_start on_stop post post_later send
+ask blocking cloakroom clock device device_call disk finish name on_device on_start on_stop post post_later snooze send
 sends system watch
 """
 """What an actor has on ``self``, beside ``settings``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, date, datetime, time, timedelta
 
 import msgspec
@@ -97,6 +98,57 @@ async def test_a_timer_of_zero_seconds_is_a_crash_and_not_a_loop_without_end() -
         await eventually(lambda: system.cells["it"].incarnation >= 2)
         crashed = next(r for r in system.trace.since(0) if r.kind == "crashed")
         assert "it.tick: a timer every 0 s" in crashed.body
+
+
+class Snoozing(Ticking):
+    """Snoozes at its second tick; when it is told to, a timer of that name."""
+
+    def __init__(self, rest: float) -> None:
+        super().__init__([])
+        self.rest = rest
+        self.at: list[float] = []
+
+    @every("seconds")
+    async def tick(self) -> None:
+        self.at.append(self.clock.monotonic())
+        if len(self.at) == 2:
+            self.snooze("tick", self.rest)
+
+    @on
+    async def told(self, message: ToA) -> None:
+        self.snooze(message.what, self.rest)
+
+
+async def test_a_snoozed_timer_ticks_when_it_was_told_to_and_then_at_its_own_pace() -> None:
+    it = Snoozing(0.1)
+    async with running([Child("it", Snoozing, make=lambda: it, settings=Pace(0.005), backoff=QUICK)]):
+        await eventually(lambda: len(it.at) == 6)
+    pauses = [after - before for before, after in itertools.pairwise(it.at)]
+    assert pauses[1] >= 0.1
+    assert min(pauses[2:]) < 0.1
+
+
+async def test_a_snooze_ends_with_the_incarnation() -> None:
+    log: list[Snoozing] = []
+
+    def made() -> Snoozing:
+        log.append(Snoozing(3600.0))
+        return log[-1]
+
+    async with running([Child("it", Snoozing, make=made, settings=Pace(0.005), backoff=QUICK)]) as system:
+        await eventually(lambda: len(log[0].at) == 2)
+        await settle()
+        assert len(log[0].at) == 2
+        await system.send(ToA("no timer"))
+        await eventually(lambda: len(log) == 2 and len(log[1].at) == 2)
+
+
+async def test_only_an_every_timer_of_its_own_can_be_snoozed() -> None:
+    async with running([Child("it", Snoozing, make=lambda: Snoozing(1.0), settings=Pace(), backoff=QUICK)]) as system:
+        await system.send(ToA("told"))
+        await eventually(lambda: system.cells["it"].incarnation == 2)
+        crashed = next(r for r in system.trace.since(0) if r.kind == "crashed")
+        assert "it has no @every timer called told" in crashed.body
 
 
 class Later(Actor):
