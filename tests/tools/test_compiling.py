@@ -126,14 +126,22 @@ def test_a_source_that_cannot_be_compiled_is_told_and_nothing_is_replaced(
         shutil.copytree(ROOT / package, project / package)
     ring = project / "runtime/hot/ring.py"
     ring.write_text(ring.read_text(encoding="utf-8") + "\nWRONG: int = 'a word'\n", encoding="utf-8")
-    there.mkdir()
-    (there / "mine.txt").write_text("kept", encoding="utf-8")
+    earlier = there / "runtime/hot/ring.so"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_bytes(b"an earlier copy")
     monkeypatch.setattr(command, "PROJECT", project)
     assert command.main([str(there)]) == 1
     told = capfd.readouterr()
     assert "runtime/hot/ring.py" in told.out + told.err
     assert "could not be compiled" in told.err
-    assert (there / "mine.txt").read_text(encoding="utf-8") == "kept"
+    assert earlier.read_bytes() == b"an earlier copy"
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("kept", encoding="utf-8")
+    assert command.main([str(tmp_path)]) == 1
+    assert "holds something that is no compiled copy" in capsys.readouterr().err
+    assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "kept"
 
 
 def test_without_the_compiler_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 def main(arguments: list[str] | None = None) -> int:
     """Make the copy; exit 1 where it could not be compiled."""
     parser = argparse.ArgumentParser(prog="python -m tools.compiling", description=(__doc__ or "").strip())
-    parser.add_argument("folder", type=Path, help="where to put it; what is there is replaced")
+    parser.add_argument("folder", type=Path, help="where to put it: new, empty, or an earlier copy, to be replaced")
     given = parser.parse_args(arguments)
     try:
         compiled_copy(PROJECT, given.folder)

@@ -60,11 +60,13 @@ def compiled(project: Path) -> Iterator[Mapping[Path, Path]]:
 def compiled_copy(project: Path, into: Path) -> None:
     """Put a copy of the house and its tests into the folder ``into``, with its hot paths compiled.
 
-    What is in ``into`` is replaced, once all is compiled.
+    An earlier copy in ``into`` is replaced, once all is compiled.
 
     Raises:
-        CompileError: see ``compiled``; the folder is as it was.
+        CompileError: see ``compiled``, or ``into`` holds something else; the folder is as it was.
     """
+    if into.is_dir() and any(into.iterdir()) and not any((into / HOT).glob("*.so")):
+        raise CompileError(f"{into} holds something that is no compiled copy; name a new or an empty folder")
     with compiled(project) as modules:
         shutil.rmtree(into, ignore_errors=True)
         into.mkdir(parents=True)
