@@ -27,7 +27,7 @@ types: $(STAMP)
 check: lint types
 
 test: check
-	$(BIN)/python -m pytest -n 3 --dist worksteal -q
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -q
 
 SEEDS ?= 1000
 DAYS ?= 1

@@ -17,6 +17,7 @@ from tests.real.daemons import Home, Nursery, command, lesson
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.xdist_group("damaged_model"),
     pytest.mark.timeout(240),
     # PEFT still asks transformers for an attribute by its old name.
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),

@@ -17,7 +17,7 @@ from messages import LearningState
 from runtime.disk import Disk
 from runtime.errors import EXIT_CONFIG, OperatorError
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("damaged_state")]
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors", "rng.safetensors")
 EVERY_FILE = (*FILES, "trainer_state.json", "MANIFEST.json")

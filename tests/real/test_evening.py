@@ -10,6 +10,7 @@ from tests.real.daemons import Home, chat, command, lesson
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.xdist_group("evening"),
     # PEFT still asks transformers for an attribute by its old name.
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
 ]

@@ -13,7 +13,7 @@ from tests.real.conftest import Live
 from tests.real.daemons import Home, Nursery, command, lesson
 from tools.commands.doctor import doctor
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("scrub")]
 
 FILES = (
     "adapter_config.json",

@@ -23,7 +23,7 @@ from tools.trace_views.perfetto import perfetto
 from tools.trace_views.recorded import read_runs
 from tools.trace_views.sequence import sequence
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240), pytest.mark.xdist_group("trace_of_a_kill")]
 
 PLUGIN = """\
 from __future__ import annotations

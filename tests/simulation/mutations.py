@@ -606,7 +606,7 @@ MUTATIONS = (
         (Edit(f"{TRAINER}.on_stop", "state = self._jobs.done_state", "state = self._jobs.done_state and self._state"),),
         within=40,
         days=1.0,
-        first_seed=33,
+        first_seed=170,
     ),
     # The inbox.
     Mutation(

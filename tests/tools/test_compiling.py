@@ -25,6 +25,7 @@ from tools.compiling.native import native_source
 ROOT = Path(__file__).parents[2]
 HEADERS = Path(sysconfig.get_path("include")) / "Python.h"
 
+pytestmark = pytest.mark.xdist_group("compiling")
 needs_compiler = pytest.mark.skipif(
     not (shutil.which("cc") and HEADERS.exists()), reason="needs a C compiler and the headers of this Python"
 )

@@ -33,7 +33,7 @@ from tools.house import read_config
 from tools.moving_in import new_home
 from tools.moving_in.torch_files import UnreadableError, read_torch_file
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("import")]
 
 Moved = Callable[..., Path]
 

@@ -23,7 +23,12 @@ from messages.held_out import HELD_OUT, HeldOut, HeldOutSlice, HeldOutWindow
 from runtime.disk import Disk
 from tests.actors.consolidator.small_models import load, make_adapter, make_llama
 
-pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore::FutureWarning:transformers.*")]
+pytestmark = [
+    pytest.mark.real,
+    # The child is nice: where every core has a busy test, it gets a tenth of one.
+    pytest.mark.timeout(400),
+    pytest.mark.filterwarnings("ignore::FutureWarning:transformers.*"),
+]
 
 TOLERANCE = 0.02
 
@@ -101,7 +106,7 @@ def test_n10_an_error_that_the_logits_let_pass_is_refused_with_both_figures(
 async def test_n10_the_child_measures_on_what_the_generation_keeps(tmp_path: Path) -> None:
     base = make_llama(tmp_path / "base", torch.bfloat16)
     adapter = make_adapter(base, tmp_path / "generation", size=0.15)
-    merger = ProcessMerger(Disk(tmp_path), base, timeout_seconds=100)
+    merger = ProcessMerger(Disk(tmp_path), base, timeout_seconds=300)
     nothing = await merger.merge(MergeRequest(("generation",), "first", ""))
     assert isinstance(nothing, MergeDone)
     assert nothing.held_out is None, "a generation of an older version keeps nothing, and the answers alone decide"

@@ -26,7 +26,12 @@ from messages.codes import CODES
 from runtime.disk import Disk
 from tests.actors.consolidator.small_models import make_adapter, make_llama
 
-pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore::FutureWarning:transformers.*")]
+pytestmark = [
+    pytest.mark.real,
+    # The child is nice: where every core has a busy test, it gets a tenth of one.
+    pytest.mark.timeout(400),
+    pytest.mark.filterwarnings("ignore::FutureWarning:transformers.*"),
+]
 
 STAND_IN = """
 import json, os, subprocess, sys, time
