@@ -23,7 +23,9 @@ from messages import BatchAccepted, BatchClaimed, LearningState, Message, Receip
 from runtime import durable
 from runtime.disk import DiskPort
 from runtime.simulation.strikes import read
+from runtime.simulation.trial import Violation
 from tools.simulated_house import universe
+from tools.simulated_house.checkers.evidence import read_head
 from tools.simulated_house.checkers.keeping import WhatGoesWasForetold
 from tools.simulated_house.checkers.leftovers import NoLeftovers
 from tools.simulated_house.checkers.nights import NightsComeWhenTheyAreOwed
@@ -235,3 +237,19 @@ def test_a_batch_that_takes_hours_to_open_had_its_room_before_the_disk_filled(se
     ).run()
     assert outcome.faults["device_hangs"] == 1
     assert not outcome.violation, outcome
+
+
+def test_a_model_made_anew_that_was_not_put_in_its_place_goes_with_the_one_it_was_made_for() -> None:
+    living = Universe(SEED, 4.0, faults=())
+    assert living.run().violation == ""
+    trial = living._trial
+    (checker,) = (one for one in trial._checkers["operation"] if isinstance(one, WhatGoesWasForetold))
+    trial.moment = "operation"
+    head = read_head(trial.disk)
+    assert head is not None
+    needed, other = durable.hidden(head.model_path, "whole"), durable.hidden("consolidated_models/gone", "whole")
+    trial.writing = ("consolidator", "rename", f"{other} -> {durable.hidden(other, 'deleting')}")
+    checker.check(trial)
+    trial.writing = ("consolidator", "rename", f"{needed} -> {durable.hidden(needed, 'deleting')}")
+    with pytest.raises(Violation, match="all that is left of a model that HEAD needs"):
+        checker.check(trial)

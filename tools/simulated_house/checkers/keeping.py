@@ -156,8 +156,13 @@ class WhatGoesWasForetold:
     def _check_operation(self, trial: Trial) -> None:
         actor, operation, path = trial.writing
         source, _, target = path.partition(" -> ")
-        if operation != "rename" or not target.endswith(".deleting") or durable.is_leftover(source.rpartition("/")[2]):
+        if operation != "rename" or not target.endswith(".deleting"):
             return
+        if durable.HIDDEN.fullmatch(source.rpartition("/")[2]):
+            head = read_head(trial.disk)
+            if head is not None and source in {durable.hidden(path, "whole") for path in head.models_needed()}:
+                raise Violation(f"{actor} deletes {source}, which may be all that is left of a model that HEAD needs")
+            return  # rubbish, or what was to take the place of a model that nothing stands on any more
         if trial.disk.stat(durable.hidden(source, "whole")) is not None:
             return  # a damaged folder makes way for the one that is made anew
         if source.startswith(f"{SET_ASIDE}/") and trial.disk.stat(_came_from(source)) is not None:
