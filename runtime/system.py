@@ -446,12 +446,13 @@ class ActorSystem:
     def _note_wall(self) -> None:
         """Put the wall time on the trace, unless a reader can reckon it from the last time it was put there."""
         at, now = self.now(), self.clock.now()
+        shown = now.replace(tzinfo=None)
         if self._wall_noted is not None:
             noted_at, noted = self._wall_noted
-            drift = (now.replace(tzinfo=None) - noted.replace(tzinfo=None)).total_seconds() - (at - noted_at)
+            drift = (shown - noted).total_seconds() - (at - noted_at)
             if abs(drift) < WALL_DRIFT_SECONDS and at - noted_at < WALL_NOTED_EVERY_SECONDS:
                 return
-        self._wall_noted = (at, now)
+        self._wall_noted = (at, shown)
         self.trace.add(at, "clock", 0, 0, "clock", "clock", "datetime", body=now.isoformat())
 
     def _look(self) -> None:

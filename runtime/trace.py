@@ -195,21 +195,30 @@ def raised(error: Exception) -> Raised:
     )
 
 
+_SMALL = frozenset({type(None), bool, int, float})
+
+
 def _room_left(value: Any, room: float) -> float:
     """``room`` less what the value weighs in bytes, roughly; negative as soon as it is too much, however much more."""
+    kind = type(value)
+    if kind in _SMALL:  # most of what there is, and told at once
+        return room - 8
+    if kind is str:
+        return room - len(value)
+    parts: Iterable[Any]
     match value:
-        case None | bool() | int() | float():
+        case msgspec.Struct():
+            parts = (getattr(value, name) for name in value.__struct_fields__)
+        case list() | tuple() | set() | frozenset():
+            parts = value
+        case dict():
+            parts = itertools.chain(value, value.values())
+        case int() | float():
             return room - 8
         case str() | bytes() | bytearray():
             return room - len(value)
         case date() | time() | timedelta() | PurePath() | Enum():
             return room - 64
-        case list() | tuple() | set() | frozenset():
-            parts: Iterable[Any] = value
-        case dict():
-            parts = itertools.chain(value, value.values())
-        case msgspec.Struct():
-            parts = (getattr(value, name) for name in value.__struct_fields__)
         case _:
             return -math.inf  # a live object could change, or hold anything at all
     room -= 8

@@ -42,8 +42,8 @@ def live(nursery: Nursery) -> Iterator[Live]:
     """``live("run", home.path)`` starts a real process; those that still live at the end of the test are killed."""
     borne: list[Daemon] = []
 
-    def bear(*argv: str | Path, path: tuple[Path, ...] = ()) -> Daemon:
-        borne.append(nursery.bear(*argv, path=path))
+    def bear(*argv: str | Path, path: tuple[Path, ...] = (), cold: bool = False) -> Daemon:
+        borne.append(nursery.bear(*argv, path=path, cold=cold))
         return borne[-1]
 
     yield bear

@@ -175,11 +175,15 @@ class Nursery:
         )
         assert self._heard() == "ready"
 
-    def bear(self, *argv: str | Path, path: tuple[Path, ...] = ()) -> Daemon:
-        """A process that runs ``nightfold ARGV``; ``path`` comes first on its module path."""
+    def bear(self, *argv: str | Path, path: tuple[Path, ...] = (), cold: bool = False) -> Daemon:
+        """A process that runs ``nightfold ARGV``; ``path`` comes first on its module path.
+
+        Args:
+            cold: its merges are made in new interpreters, as in real life, and not in forked ones, which are there at once.
+        """
         self._count += 1
         said = self._folder / f"said-{self._count:03d}"
-        pid = self._ask(bear=[*map(str, argv)], said=str(said), path=[*map(str, path)])
+        pid = self._ask(bear=[*map(str, argv)], said=str(said), path=[*map(str, path)], cold=cold)
         return Daemon(pid, said, lambda seconds: self._ask(**{"await": pid, "seconds": seconds}))
 
     def close(self) -> None:

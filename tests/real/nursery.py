@@ -2,9 +2,9 @@
 
 Importing torch costs three processor seconds, which is most of a short life; a test that kills a daemon six times would
 spend its time there. A forked process has its own memory, locks, threads and exit, and runs ``tools.cli.main`` as the
-command does. Speaks JSON lines: ``{"bear": argv, "said": file, "path": folders}`` gives a pid, ``{"await": pid,
-"seconds": s}`` the exit status, negative for a signal, or null if it lives on. When its own input ends it kills whom
-it bore.
+command does. So it is with the processes in which its nights are merged, unless it is to be ``cold``. Speaks JSON
+lines: ``{"bear": argv, "said": file, "path": folders, "cold": bool}`` gives a pid, ``{"await": pid, "seconds": s}`` the
+exit status, negative for a signal, or null if it lives on. When its own input ends it kills whom it bore.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import sys
 import time
 from typing import Any
 
+from tools.crash_matrix import warm_merge
+
 
 def main() -> None:
     importlib.import_module("actors.trainer.torch_engine")
     importlib.import_module("tools.daemon")
+    merges = warm_merge.begin("nursery")
 
     living: set[int] = set()
     answer("ready")
@@ -29,7 +32,7 @@ def main() -> None:
         if "bear" in request:
             pid = os.fork()
             if pid == 0:
-                live(request)
+                live(request, merges)
             living.add(pid)
             answer(pid)
         else:
@@ -46,7 +49,7 @@ def answer(value: object) -> None:
     sys.stdout.flush()
 
 
-def live(request: dict[str, Any]) -> None:
+def live(request: dict[str, Any], merges: str) -> None:
     """Become the command: its own input and output, its own environment; ends with its exit code."""
     from tools.cli import main as command
 
@@ -55,6 +58,8 @@ def live(request: dict[str, Any]) -> None:
     os.dup2(said, 1)
     os.dup2(said, 2)
     sys.path[:0] = request["path"]
+    if not request["cold"]:
+        warm_merge.installed(merges)
     sys.exit(command(request["bear"]))
 
 

@@ -28,7 +28,7 @@ def test_n2_n6_a_night_killed_in_the_middle_leaves_yesterday_and_runs_again(
 ) -> None:
     home.configure(trainer={"rank": 8, "epochs": 4, "batch_examples": 4})
     home.drop("houses.jsonl", HOUSES)
-    first = live("run", home.path)
+    first = live("run", home.path, cold=True)
     first.until("idle", lambda: home.has("trained/houses.jsonl") and home.status()["state"] == "idle")
     yesterday = home.head()
     shutil.copytree(home.path / "current_model", tmp_path / "adapter")
@@ -42,7 +42,7 @@ def test_n2_n6_a_night_killed_in_the_middle_leaves_yesterday_and_runs_again(
     assert home.head() == yesterday
     assert list(models.glob("2*")) == []
 
-    second = live("run", home.path)
+    second = live("run", home.path, cold=True)
     second.until("ready", lambda: home.status()["pid"] == second.pid and home.events("TrainingIdle")[1:])
     second.until("what the killed merge left is swept", lambda: not any(models.glob(".*")))
     assert home.learnt() == {name: (tmp_path / "adapter" / name).read_bytes() for name in LEARNT}

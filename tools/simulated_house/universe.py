@@ -118,7 +118,7 @@ keep_snapshots = 2
 reserve_bytes = 16384
 retry_deletes_every_seconds = 1800.0
 scrub_every_seconds = 60.0
-scrub_round_every_seconds = 3600.0
+scrub_round_every_seconds = 7200.0
 [consolidator]
 look_every_seconds = 900.0
 timeout_seconds = 3600.0
