@@ -179,7 +179,7 @@ class Nursery:
         """A process that runs ``nightfold ARGV``; ``path`` comes first on its module path.
 
         Args:
-            cold: its merges are made in new interpreters, as in real life, and not in forked ones, which are there at once.
+            cold: its merges are made in new interpreters, as in real life, not in forked ones that are there at once.
         """
         self._count += 1
         said = self._folder / f"said-{self._count:03d}"
