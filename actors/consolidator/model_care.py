@@ -179,11 +179,7 @@ class ModelCare(Actor):
         if path not in self._tries:
             instead = "it is merged anew from the pristine base and its deltas"
             await self.send(DamageFound(what=path, why=why, instead=instead))
-        # It is made of the deltas: one that is damaged, too, is first healed from a copy, and lies elsewhere then.
-        await self.ask(StateWanted(ledger=True, only_look=True), timeout=ASK_SECONDS)
-        needed = await self.ask(ModelsWanted(), timeout=ASK_SECONDS)
-        made_of = next((one for one in needed.models if one.path == path), model)
-        refused = await self._merge_anew(made_of, needed.base_fingerprint)
+        refused = await self._made_sound(model)
         if refused is None:
             self._tries.pop(path, None)
             self._lost.discard(path)
@@ -193,6 +189,24 @@ class ModelCare(Actor):
             await self._put_off(path, refused, waited=waited)
         else:
             await self._give_up(path, refused)
+
+    async def _made_sound(self, model: MergedModel) -> MergeRefused | None:
+        """Merge it anew, and again where a delta was damaged meanwhile and healed; or say why not."""
+        while True:
+            # It is made of the deltas: one that is damaged, too, is first healed from a copy, and lies elsewhere then.
+            model, base_fingerprint = await self._with_sound_deltas(model)
+            refused = await self._merge_anew(model, base_fingerprint)
+            if refused is None or refused.code in PASSES:
+                return refused
+            again, _ = await self._with_sound_deltas(model)
+            if again.deltas == model.deltas:
+                return refused
+
+    async def _with_sound_deltas(self, model: MergedModel) -> tuple[MergedModel, str]:
+        """The model and the base's fingerprint, after its deltas were verified and healed as far as can be."""
+        await self.ask(StateWanted(ledger=True, only_look=True), timeout=ASK_SECONDS)
+        needed = await self.ask(ModelsWanted(), timeout=ASK_SECONDS)
+        return next((one for one in needed.models if one.path == model.path), model), needed.base_fingerprint
 
     async def _merge_anew(self, model: MergedModel, base_fingerprint: str) -> MergeRefused | None:
         """Make it again and put it in its place; or say why not, and leave what is there as it is."""

@@ -369,7 +369,7 @@ MUTATIONS = (
             Edit(f"{STORE}._prunable", "one.kind == 'leftover'", "False"),
         ),
         within=60,
-        first_seed=24,
+        first_seed=26,
         climate=COPY_STORM,
         days=0.2,
     ),

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.consolidator.merger import MergeDone, MergeRefused, MergeRequest
@@ -173,6 +174,28 @@ def test_b9_other_bytes_than_were_committed_are_not_put_in_its_place() -> None:
     assert [one for one in house.asked if isinstance(one, LeaveModels)] == [LeaveModels(paths=(PATH,))]
     assert house.disk.read(f"{PATH}/weights") == before
     assert house.models() == [PATH.rpartition("/")[2]], "what was merged anew is gone"
+
+
+def test_b9_a_delta_that_is_damaged_while_it_is_merged_anew_is_healed_and_it_is_merged_once_more() -> None:
+    healed = (DELTAS[0], msgspec.structs.replace(DELTAS[1], path=f"{DELTAS[1].path}-healed"))
+
+    class Damaging(Caring):
+        async def merge(self, request: MergeRequest) -> MergeDone | MergeRefused:
+            if self.merges:
+                return await super().merge(request)
+            self.merges.append(request)
+            self.needed = (msgspec.structs.replace(MODEL, deltas=healed),)
+            return MergeRefused("NF-MERGE-012", "a delta is damaged")
+
+    house = Damaging()
+    damage(house.disk)
+    stage = heals(house)
+    assert [request.deltas for request in house.merges] == [
+        tuple(delta.path for delta in DELTAS),
+        tuple(delta.path for delta in healed),
+    ]
+    assert stage.heard(ModelHealed)[0].anew
+    assert house.count(LeaveModels) == 0
 
 
 def test_b9_with_nothing_else_to_stand_on_the_daemon_ends_in_words() -> None:
