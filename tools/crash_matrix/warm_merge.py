@@ -40,7 +40,7 @@ MODULES = (
 
 def begin(name: str) -> str:
     """Fork the warm process, which dies with this one; returns where clients find it."""
-    address = f"@nightfold-crash-matrix-{name}-{os.getpid()}"
+    address = f"@nightfold-warm-merge-{name}-{os.getpid()}"
     line = socket.socket(socket.AF_UNIX)
     line.bind(address.replace("@", "\0"))
     line.listen(8)
