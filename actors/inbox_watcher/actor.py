@@ -103,6 +103,7 @@ class InboxWatcher(Actor):
 
     async def _send_on(self, found: Claimed) -> None:
         if found.kind == "file":
+            self._validated.discard(found.batch)  # it is before the Validator again, and may be lost with it
             await self.send(
                 BatchClaimed(batch=found.batch, name=found.name, path=found.path, size_bytes=found.size_bytes)
             )
@@ -356,6 +357,8 @@ class InboxWatcher(Actor):
             (one for one in self._claimed.values() if one.batch not in self._validated | self._to_file.keys()), None
         )
         if found is None:
+            # One was announced twice, and accepted for the first time meanwhile.
+            await self._announce()
             return
         self._strikes[found.batch] = self._strikes.get(found.batch, 0) + 1
         if self._strikes[found.batch] < STRIKES_MAX:

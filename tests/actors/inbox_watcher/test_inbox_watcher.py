@@ -448,6 +448,34 @@ def test_the_strike_is_against_the_oldest_file_that_is_not_validated() -> None:
     stage.play(act)
 
 
+def test_an_accepted_batch_that_is_announced_again_is_not_lost_with_the_validator() -> None:
+    stage = stage_of("a.jsonl", "b.jsonl")
+
+    async def act(stage: Stage) -> None:
+        await stage.hears(BatchClaimed, 2)
+        first, second = stage.heard(BatchClaimed)
+        await stage.tell(accepted(first), accepted(second), BatchesWanted())  # a Trainer that was restarted
+        assert (await stage.hears(BatchClaimed, 4)).batch == second.batch
+        await stage.tell(died(BatchClaimed, "validator"))
+        assert (await stage.hears(BatchClaimed, 5)).batch == first.batch
+
+    stage.play(act)
+
+
+def test_a_claim_that_died_though_all_are_accepted_has_all_announced_again() -> None:
+    stage = stage_of("a.jsonl", "b.jsonl")
+
+    async def act(stage: Stage) -> None:
+        await stage.hears(BatchClaimed, 2)
+        first, second = stage.heard(BatchClaimed)
+        # The word of the first time came after the second was sent: whose second it was that died nobody can tell.
+        await stage.tell(BatchesWanted(), accepted(first), accepted(second), died(BatchClaimed, "validator"))
+        await stage.hears(BatchClaimed, 6)
+        assert [one.batch for one in stage.heard(BatchClaimed)[4:]] == [first.batch, second.batch]
+
+    stage.play(act)
+
+
 def test_an_accepted_batch_that_the_trainer_lost_is_announced_again() -> None:
     stage = stage_of("a.jsonl")
 
