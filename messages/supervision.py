@@ -46,12 +46,16 @@ class ActorGaveUp(Message, frozen=True):
 
 
 class MessageDeadLettered(Message, frozen=True):
-    """A message was not handled and will not be. ``count`` above 1 stands for a collapsed storm."""
+    """A message was not handled and will not be. ``count`` above 1 stands for a collapsed storm.
+
+    ``subject`` is what the message was about; empty where that was nothing, or in a storm, where it is not known.
+    """
 
     actor: str
     message_type: str
     why: str
     count: int = 1
+    subject: str = ""
 
 
 class MessagesDropped(Message, frozen=True):

@@ -366,14 +366,15 @@ class ActorSystem:
         del self.dead_letters[:-DEAD_LETTERS_KEPT]
         if isinstance(envelope.message, MessageDeadLettered | MessagesDropped):
             return  # telling of it would only make the next one
-        self._tell_collapsed(cell, kind, why)
+        self._tell_collapsed(cell, kind, why, envelope.message.about())
 
-    def _tell_collapsed(self, cell: Cell, kind: str, why: str) -> None:
+    def _tell_collapsed(self, cell: Cell, kind: str, why: str, subject: str) -> None:
         now = self.now()
         told, last, held = self._storms.get((cell.name, kind), (0, now, 0))
         if told < STORM_AFTER or now - last > STORM_TOLD_EVERY_SECONDS:
             self._storms[(cell.name, kind)] = (told + 1, now, 0)
-            self.publish(MessageDeadLettered(actor=cell.name, message_type=kind, why=why, count=held + 1))
+            about = "" if held else subject
+            self.publish(MessageDeadLettered(cell.name, kind, why, count=held + 1, subject=about))
         else:
             self._storms[(cell.name, kind)] = (told, last, held + 1)
 

@@ -75,7 +75,8 @@ class InboxWatcher(Actor):
     async def on_start(self) -> None:
         self._seen: dict[str, Seen] = {}
         self._claimed: dict[str, Claimed] = {}
-        self._validated: set[str] = set()
+        self._validated: set[str] = set()  # in this life
+        self._to_validate: set[str] = set()  # sent, also for another time, and not accepted since
         self._strikes: dict[str, int] = {}
         self._to_file: dict[str, tuple[str, Receipt | Report]] = {}
         self._taken_back: dict[str, Claimed] = {}
@@ -103,7 +104,7 @@ class InboxWatcher(Actor):
 
     async def _send_on(self, found: Claimed) -> None:
         if found.kind == "file":
-            self._validated.discard(found.batch)  # it is before the Validator again, and may be lost with it
+            self._to_validate.add(found.batch)
             await self.send(
                 BatchClaimed(batch=found.batch, name=found.name, path=found.path, size_bytes=found.size_bytes)
             )
@@ -244,6 +245,7 @@ class InboxWatcher(Actor):
     def _forget(self, batch: str) -> None:
         """It is out of our hands."""
         self._validated.discard(batch)
+        self._to_validate.discard(batch)
         self._strikes.pop(batch, None)
 
     def _is_taken_back(self, found: Claimed) -> bool:
@@ -282,6 +284,7 @@ class InboxWatcher(Actor):
         """It is past the Validator."""
         if batch.batch in self._claimed:
             self._validated.add(batch.batch)
+            self._to_validate.discard(batch.batch)
 
     @on
     async def trained(self, done: BatchTrained) -> None:
@@ -344,27 +347,31 @@ class InboxWatcher(Actor):
         A plug-in that listens and crashes has lost its own copy: that is no fault of the file's.
         """
         if dead.message_type == BatchClaimed.__name__ and dead.actor == VALIDATOR:
-            await self._strike()
+            await self._strike(dead.subject)
         elif (dead.message_type, dead.actor) in (
             (BatchAccepted.__name__, TRAINER),
             (BatchesWanted.__name__, self.name),
         ):
             await self._announce()
 
-    async def _strike(self) -> None:
-        """The Validator takes batches in order, so it is the oldest unvalidated one that it crashed over."""
-        found = next(
-            (one for one in self._claimed.values() if one.batch not in self._validated | self._to_file.keys()), None
-        )
-        if found is None:
-            # One was announced twice, and accepted for the first time meanwhile.
-            await self._announce()
-            return
-        self._strikes[found.batch] = self._strikes.get(found.batch, 0) + 1
-        if self._strikes[found.batch] < STRIKES_MAX:
-            await self._send_on(found)
+    async def _strike(self, batch: str) -> None:
+        """The Validator crashed over this batch. ``""``: over one or more of those that it has, oldest first."""
+        waiting = [one for one in self._claimed.values() if one.batch not in self._to_file]
+        lost = [one for one in waiting if (one.batch == batch if batch else one.batch in self._to_validate)]
+        if not lost and not batch:
+            lost = waiting  # one was sent twice, and accepted for the first time meanwhile
+        # What it has accepted before does not kill it, and may be half trained.
+        blamed = next((one for one in lost if one.batch not in self._validated), None)
+        failed = False
+        if blamed is not None:
+            self._strikes[blamed.batch] = self._strikes.get(blamed.batch, 0) + 1
+            failed = self._strikes[blamed.batch] >= STRIKES_MAX
+        for one in lost:
+            if not (failed and one is blamed):
+                await self._send_on(one)
+        if blamed is None or not failed:
             return
         trouble = Trouble(
             "NF-RUN-010", "the Validator crashed over this file, repeatedly", "nightfold explain NF-RUN-010"
         )
-        await self.send(BatchFailed(batch=found.batch, name=found.name, report=self._report(found, trouble)))
+        await self.send(BatchFailed(batch=blamed.batch, name=blamed.name, report=self._report(blamed, trouble)))

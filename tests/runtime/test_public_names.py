@@ -67,7 +67,7 @@ LeftoversSwept: removed set_aside
 LineError: line path expected found
 MergedModel: path digest deltas in_force
 Message:
-MessageDeadLettered: actor message_type why count
+MessageDeadLettered: actor message_type why count subject
 MessagesDropped: actor count
 MicroBatchHalved: batch micro_batch
 ModelGivenUp: path code why instead

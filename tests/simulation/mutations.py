@@ -728,11 +728,27 @@ MUTATIONS = (
     Mutation(
         "a lost claim is not sent again",
         "The Validator crashed over it twice, and the file waits until the next start.",
-        (Edit(f"{INBOX}._strike", "await self._send_on(found)", "await self._forget_taken_back()"),),
+        (Edit(f"{INBOX}._strike", "await self._send_on(one)", "await self._forget_taken_back()"),),
         within=100,
         climate=CLAIM_CRASHES,
         days=0.2,
         first_seed=15,
+    ),
+    Mutation(
+        "a claim that was accepted before is not sent again",
+        "A restarted Trainer asks for it anew, the Validator loses it, and it waits half trained until the next start.",
+        (
+            Edit(
+                f"{INBOX}._strike",
+                "(one.batch == batch if batch else one.batch in self._to_validate)",
+                "one.batch not in self._validated",
+            ),
+            Edit(f"{INBOX}._strike", "lost = waiting", "lost = []"),
+        ),
+        within=40,
+        climate=CLAIM_CRASHES,
+        days=0.3,
+        first_seed=40,
     ),
     Mutation(
         "bad lines are accepted",

@@ -69,8 +69,8 @@ def trained(claimed: BatchClaimed) -> BatchTrained:
     return BatchTrained(batch=claimed.batch, name=claimed.name, receipt=receipt)
 
 
-def died(kind: type, actor: str) -> MessageDeadLettered:
-    return MessageDeadLettered(actor=actor, message_type=kind.__name__, why="it crashed")
+def died(kind: type, actor: str, subject: str = "") -> MessageDeadLettered:
+    return MessageDeadLettered(actor=actor, message_type=kind.__name__, why="it crashed", subject=subject)
 
 
 def _always(moment: int) -> Callable[[], int]:
@@ -448,6 +448,23 @@ def test_the_strike_is_against_the_oldest_file_that_is_not_validated() -> None:
     stage.play(act)
 
 
+def test_a1_two_files_over_which_it_crashed_once_each_are_both_sent_again() -> None:
+    stage = stage_of("a.jsonl", "b.jsonl")
+
+    async def act(stage: Stage) -> None:
+        await stage.hears(BatchClaimed, 2)
+        claims = stage.heard(BatchClaimed)
+        await stage.tell(*(died(BatchClaimed, "validator", one.batch) for one in claims))
+        await stage.hears(BatchClaimed, 4)
+        await stage.rest(5)
+        assert stage.heard(BatchClaimed)[2:] == claims
+        assert stage.count(BatchFailed) == 0
+        await stage.tell(died(BatchClaimed, "validator", claims[1].batch))
+        assert (await stage.hears(BatchFailed)).batch == claims[1].batch
+
+    stage.play(act)
+
+
 def test_an_accepted_batch_that_is_announced_again_is_not_lost_with_the_validator() -> None:
     stage = stage_of("a.jsonl", "b.jsonl")
 
@@ -456,8 +473,11 @@ def test_an_accepted_batch_that_is_announced_again_is_not_lost_with_the_validato
         first, second = stage.heard(BatchClaimed)
         await stage.tell(accepted(first), accepted(second), BatchesWanted())  # a Trainer that was restarted
         assert (await stage.hears(BatchClaimed, 4)).batch == second.batch
-        await stage.tell(died(BatchClaimed, "validator"))
-        assert (await stage.hears(BatchClaimed, 5)).batch == first.batch
+        for times in (1, 2, 3):
+            await stage.tell(died(BatchClaimed, "validator", first.batch))
+            assert (await stage.hears(BatchClaimed, 4 + times)).batch == first.batch
+        await stage.rest(5)
+        assert stage.count(BatchFailed) == 0, "it was accepted, so it is not what kills the Validator"
 
     stage.play(act)
 
