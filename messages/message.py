@@ -16,9 +16,10 @@ class Message(msgspec.Struct, frozen=True, tag=True, gc=False):
     recorded, shown to a person and replayed. Such data holds no circle, so the garbage collector need not look at it.
     """
 
-    def about(self) -> str:
-        """What it is about, by which the death of one is told from that of another: its batch, or nothing."""
-        return str(getattr(self, "batch", ""))
+
+def subject_of(message: Message) -> str:
+    """What it is about, by which the death of one is told from that of another of its type: its batch, or nothing."""
+    return str(getattr(message, "batch", ""))
 
 
 class Question(Message, Generic[Reply_co], frozen=True, tag=True):

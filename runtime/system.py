@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import msgspec
 
 from messages import ActorEnded, ActorStuck, Message, MessageDeadLettered, MessagesDropped, Question
+from messages.message import subject_of
 from messages.supervision import Ending
 from runtime.actor import Handler, HandlerError
 from runtime.cell import ActorDescription, Cell, Stop
@@ -366,7 +367,7 @@ class ActorSystem:
         del self.dead_letters[:-DEAD_LETTERS_KEPT]
         if isinstance(envelope.message, MessageDeadLettered | MessagesDropped):
             return  # telling of it would only make the next one
-        self._tell_collapsed(cell, kind, why, envelope.message.about())
+        self._tell_collapsed(cell, kind, why, subject_of(envelope.message))
 
     def _tell_collapsed(self, cell: Cell, kind: str, why: str, subject: str) -> None:
         now = self.now()
