@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from messages import ActorStuck, Message, MessageDeadLettered
+from messages import ActorStuck, BatchClaimed, Message, MessageDeadLettered
 from runtime import Actor, Child, on
 from runtime import system as system_module
 from runtime.hot.envelope import Envelope
@@ -58,6 +58,17 @@ async def test_a_storm_of_ten_thousand_is_told_a_few_times_and_counted_to_the_la
     assert took < 5.0
     assert sum(told.count for told in heard) == 10_000, "what was held back is told at the latest at the stop"
     assert len(heard) == system_module.STORM_AFTER + 1
+
+
+async def test_a_dead_letter_says_which_batch_it_was_about_until_it_is_one_of_a_storm() -> None:
+    heard: list[Any] = []
+    async with running([listener(heard), child(A, [])]) as system:
+        for number in range(1, 9):
+            claim = BatchClaimed(batch=f"{number:06d}", name="a.jsonl", path="state/batches/a.jsonl", size_bytes=1)
+            system.dead_letter(system.cells["a"], Envelope(0, 0, "test", "a", claim, 0.0), "it crashed")
+        await settle()
+        assert [told.subject for told in heard] == ["000001", "000002", "000003", "000004", "000005"]
+    assert [(told.subject, told.count) for told in heard[5:]] == [("", 3)]
 
 
 async def test_a_storm_that_goes_on_is_told_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
