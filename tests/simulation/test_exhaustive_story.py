@@ -89,7 +89,7 @@ def _note(handled: list[str], actor: str, message: Message, moment: str) -> None
 
 
 def test_a_commit_that_is_announced_before_it_is_durable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = durable.write_file
+    sound, points = durable.write_file, points_of("cuts")  # of the house as it is
 
     def write_file(disk: DiskPort, path: str, data: bytes) -> None:
         if path == "state/HEAD":
@@ -100,7 +100,7 @@ def test_a_commit_that_is_announced_before_it_is_durable_is_found(monkeypatch: p
             sound(disk, path, data)
 
     monkeypatch.setattr(durable, "write_file", write_file)
-    tally = StorySweep(torn_at_most=1).run("cuts", range(1, points_of("cuts"), 9))
+    tally = StorySweep(torn_at_most=1).run("cuts", range(1, points, 9))
     found = [(path, why) for path, why in tally.violations if "announced" in why]
     assert found
     path, _ = found[0]
