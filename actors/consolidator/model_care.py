@@ -192,14 +192,15 @@ class ModelCare(Actor):
 
     async def _made_sound(self, model: MergedModel) -> MergeRefused | None:
         """Merge it anew, and again where a delta was damaged meanwhile and healed; or say why not."""
+        # It is made of the deltas: one that is damaged, too, is first healed from a copy, and lies elsewhere then.
+        made_of, base_fingerprint = await self._with_sound_deltas(model)
         while True:
-            # It is made of the deltas: one that is damaged, too, is first healed from a copy, and lies elsewhere then.
-            model, base_fingerprint = await self._with_sound_deltas(model)
-            refused = await self._merge_anew(model, base_fingerprint)
+            refused = await self._merge_anew(made_of, base_fingerprint)
             if refused is None or refused.code in PASSES:
                 return refused
-            again, _ = await self._with_sound_deltas(model)
-            if again.deltas == model.deltas:
+            merged_of = made_of.deltas
+            made_of, base_fingerprint = await self._with_sound_deltas(made_of)
+            if made_of.deltas == merged_of:
                 return refused
 
     async def _with_sound_deltas(self, model: MergedModel) -> tuple[MergedModel, str]:

@@ -75,8 +75,7 @@ class InboxWatcher(Actor):
     async def on_start(self) -> None:
         self._seen: dict[str, Seen] = {}
         self._claimed: dict[str, Claimed] = {}
-        self._validated: set[str] = set()  # in this life
-        self._to_validate: set[str] = set()  # sent, also for another time, and not accepted since
+        self._validated: set[str] = set()
         self._strikes: dict[str, int] = {}
         self._to_file: dict[str, tuple[str, Receipt | Report]] = {}
         self._taken_back: dict[str, Claimed] = {}
@@ -104,7 +103,6 @@ class InboxWatcher(Actor):
 
     async def _send_on(self, found: Claimed) -> None:
         if found.kind == "file":
-            self._to_validate.add(found.batch)
             await self.send(
                 BatchClaimed(batch=found.batch, name=found.name, path=found.path, size_bytes=found.size_bytes)
             )
@@ -245,7 +243,6 @@ class InboxWatcher(Actor):
     def _forget(self, batch: str) -> None:
         """It is out of our hands."""
         self._validated.discard(batch)
-        self._to_validate.discard(batch)
         self._strikes.pop(batch, None)
 
     def _is_taken_back(self, found: Claimed) -> bool:
@@ -284,7 +281,6 @@ class InboxWatcher(Actor):
         """It is past the Validator."""
         if batch.batch in self._claimed:
             self._validated.add(batch.batch)
-            self._to_validate.discard(batch.batch)
 
     @on
     async def trained(self, done: BatchTrained) -> None:
@@ -355,23 +351,20 @@ class InboxWatcher(Actor):
             await self._announce()
 
     async def _strike(self, batch: str) -> None:
-        """The Validator crashed over this batch. ``""``: over one or more of those that it has, oldest first."""
-        waiting = [one for one in self._claimed.values() if one.batch not in self._to_file]
-        lost = [one for one in waiting if (one.batch == batch if batch else one.batch in self._to_validate)]
-        if not lost and not batch:
-            lost = waiting  # one was sent twice, and accepted for the first time meanwhile
+        """The Validator crashed over this batch. ``""``: over any, and it takes them in order, the oldest first."""
+        lost = [one for one in self._claimed.values() if one.batch not in self._to_file and batch in ("", one.batch)]
         # What it has accepted before does not kill it, and may be half trained.
         blamed = next((one for one in lost if one.batch not in self._validated), None)
-        failed = False
-        if blamed is not None:
-            self._strikes[blamed.batch] = self._strikes.get(blamed.batch, 0) + 1
-            failed = self._strikes[blamed.batch] >= STRIKES_MAX
         for one in lost:
-            if not (failed and one is blamed):
-                await self._send_on(one)
-        if blamed is None or not failed:
-            return
+            if one is blamed:
+                self._strikes[one.batch] = self._strikes.get(one.batch, 0) + 1
+                if self._strikes[one.batch] >= STRIKES_MAX:
+                    await self._give_up(one)
+                    continue
+            await self._send_on(one)
+
+    async def _give_up(self, found: Claimed) -> None:
         trouble = Trouble(
             "NF-RUN-010", "the Validator crashed over this file, repeatedly", "nightfold explain NF-RUN-010"
         )
-        await self.send(BatchFailed(batch=blamed.batch, name=blamed.name, report=self._report(blamed, trouble)))
+        await self.send(BatchFailed(batch=found.batch, name=found.name, report=self._report(found, trouble)))

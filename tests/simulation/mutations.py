@@ -737,14 +737,7 @@ MUTATIONS = (
     Mutation(
         "a claim that was accepted before is not sent again",
         "A restarted Trainer asks for it anew, the Validator loses it, and it waits half trained until the next start.",
-        (
-            Edit(
-                f"{INBOX}._strike",
-                "(one.batch == batch if batch else one.batch in self._to_validate)",
-                "one.batch not in self._validated",
-            ),
-            Edit(f"{INBOX}._strike", "lost = waiting", "lost = []"),
-        ),
+        (Edit(f"{INBOX}._strike", "batch in ('', one.batch)", "one.batch not in self._validated"),),
         within=40,
         climate=CLAIM_CRASHES,
         days=0.3,
